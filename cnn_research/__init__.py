@@ -1,0 +1,1 @@
+"""Measure what a convolution buys: locality, weight sharing and filter size, against dense layers."""

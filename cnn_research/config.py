@@ -1,0 +1,154 @@
+"""Configuration: frozen dataclasses, checked when made (imports no jax, so that --help is instant).
+
+An arm of an ablation is `dataclasses.replace(base, one_field=...)`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any, NamedTuple
+
+from cnn_research import errors, geometry
+
+SHARING = ('shared', 'local', 'dense')
+NORMS = ('none', 'batch')
+HEADS = ('flatten', 'gap', 'gmp')
+OPTIMIZERS = ('adam', 'sgd')
+SCHEDULES = ('cosine', 'constant')
+POSITIONS = ('left', 'right', 'top', 'bottom', 'center', 'any')
+
+
+def positive(name: str, value: int) -> None:
+    """Raises InputError unless `value` is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise errors.InputError(f'{name} must be a whole number of at least 1, got {value!r}')
+
+
+def real(name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf) -> None:
+    """Raises InputError unless `value` is finite and within the bounds."""
+    if not math.isfinite(value) or value <= above or value < at_least or value >= below:
+        low = f'above {above}' if above > -math.inf else f'at least {at_least}'
+        high = f' and below {below}' if below < math.inf else ''
+        raise errors.InputError(f'{name} must be a finite number {low}{high}, got {value!r}')
+
+
+def member(kind: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises InputError, listing the known names, unless `value` is one of them."""
+    if value not in known:
+        raise errors.known(kind, value, known)
+
+
+class Stage(NamedTuple):
+    """One stage of a network: a spatial map with a square kernel and stride, then a max pool of `pool` x `pool` (1: none)."""
+
+    features: int
+    kernel_size: int
+    stride: int
+    pool: int
+    sharing: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A network of the family in `models.py`. The first five fields have one entry per stage."""
+
+    features: tuple[int, ...] = (16, 32)
+    kernel_sizes: tuple[int, ...] = (3, 3)
+    strides: tuple[int, ...] = (1, 1)
+    pools: tuple[int, ...] = (2, 2)
+    sharing: tuple[str, ...] = ('shared', 'shared')
+    padding: str = 'SAME'
+    norm: str = 'none'
+    head: str = 'flatten'
+    hidden: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        lengths = {name: len(getattr(self, name)) for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing')}
+        if len(set(lengths.values())) > 1:
+            raise errors.InputError(f'every stage needs one entry of each field, got {lengths}')
+        for name in ('features', 'kernel_sizes', 'strides', 'pools', 'hidden'):
+            for value in getattr(self, name):
+                positive(name, value)
+        for value in self.sharing:
+            member('sharing scheme', value, SHARING)
+        member('padding', self.padding, geometry.PADDINGS)
+        member('norm', self.norm, NORMS)
+        member('head', self.head, HEADS)
+
+    def stages(self) -> list[Stage]:
+        """The stages in order."""
+        return [Stage(*s) for s in zip(self.features, self.kernel_sizes, self.strides, self.pools, self.sharing)]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is learned from, and where on the canvas. `train_size` None: all; `canvas` None: the images' own size, no positions."""
+
+    dataset: str = 'digits'
+    train_size: int | None = None
+    canvas: tuple[int, int] | None = None
+    train_positions: str | None = None
+    unseen_positions: str | None = None
+
+    def __post_init__(self):
+        if self.train_size is not None:
+            positive('train_size', self.train_size)
+        for side in self.canvas or ():
+            positive('canvas', side)
+        for name in ('train_positions', 'unseen_positions'):
+            value = getattr(self, name)
+            if value is not None:
+                member(name, value, POSITIONS)
+                if self.canvas is None:
+                    raise errors.InputError(f'{name} needs a canvas larger than the images: give canvas too')
+        if self.canvas is not None and self.train_positions is None:
+            raise errors.InputError(f'a canvas needs train_positions; known: {", ".join(POSITIONS)}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly; weight decay is decoupled."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = 'adam'
+    learning_rate: float = 3e-3
+    schedule: str = 'cosine'
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        positive('epochs', self.epochs)
+        positive('batch_size', self.batch_size)
+        member('optimizer', self.optimizer, OPTIMIZERS)
+        member('schedule', self.schedule, SCHEDULES)
+        real('learning_rate', self.learning_rate, above=0.0)
+        real('weight_decay', self.weight_decay, at_least=0.0)
+        real('warmup', self.warmup, at_least=0.0, below=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that fixes a training but its seed."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain nested dict of JSON values; `from_json` is its inverse."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> 'Config':
+        """The configuration that `to_json` wrote."""
+
+        def build(kind, fields):
+            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+        return cls(build(ModelConfig, tree['model']), build(DataConfig, tree['data']), build(TrainConfig, tree['train']))
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name this configuration."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]

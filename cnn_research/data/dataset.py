@@ -1,0 +1,82 @@
+"""What every source hands out, and how training images are set aside for validation."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from cnn_research.errors import InputError
+
+VALIDATION_COUNT = 5_000
+VALIDATION_COUNT_FROM = 50_000  # training images from which on VALIDATION_COUNT are set aside
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """An image classification set, decoded.
+
+    The images are uint8 [N, H, W, C] with values 0 to 255, the labels int32 [N] with values from 0 to
+    `len(class_names) - 1`. The three splits are disjoint, and their order is the same on every machine.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def sha256(self) -> str:
+        """The SHA-256, in hexadecimal, of the shape and content of the six arrays, in the order of the fields."""
+        digest = hashlib.sha256()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                digest.update(repr(value.shape).encode())
+                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')))
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """The images (uint8 [N, H, W, C]) and labels (int32 [N]) of one split."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, indices: np.ndarray) -> 'Split':
+        """The examples at these indices (int [K])."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+def assemble(name: str, train: Split, validation: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
+    """The Dataset of three splits."""
+    return Dataset(
+        name=name,
+        train_images=train.images,
+        train_labels=train.labels,
+        validation_images=validation.images,
+        validation_labels=validation.labels,
+        test_images=test.images,
+        test_labels=test.labels,
+        class_names=class_names,
+    )
+
+
+def cut_validation(name: str, train: Split) -> tuple[Split, Split]:
+    """Sets training images aside for validation: (what is left for training, validation).
+
+    The cut depends on the number of images alone: 5,000 of at least 50,000, otherwise a tenth. Both parts keep the
+    order of `train`. RandomState, unlike Generator, promises the same stream in all versions of NumPy.
+
+    Raises:
+      InputError: there are fewer than ten images.
+    """
+    total = len(train.labels)
+    count = VALIDATION_COUNT if total >= VALIDATION_COUNT_FROM else total // 10
+    if count == 0:
+        raise InputError(f'{name} has {total} training images; at least 10 are needed to set some aside for validation')
+    order = np.random.RandomState(0).permutation(total)
+    return train.take(np.sort(order[count:])), train.take(np.sort(order[:count]))

@@ -1,0 +1,131 @@
+"""From a set's name to its folder of TFDS records, which is prepared first where that is possible, to a Dataset."""
+
+import contextlib
+import fcntl
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+from cnn_research.data import cache, network, originals
+from cnn_research.data.dataset import Dataset, assemble, cut_validation
+from cnn_research.data.pins import ORIGINALS
+from cnn_research.errors import InputError
+
+TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)?')
+
+
+def load(name: str, data_dir: str | None, raw_dir: str | None) -> Dataset:
+    """The Dataset of a TFDS name; see `cnn_research.data.load`."""
+    if not TFDS_NAME.fullmatch(name) or '..' in name:
+        raise InputError(f'{name!r} is no name of a data set; names look like mnist, name/config or name:1.0.0')
+    root = data_root(data_dir)
+    try:
+        prepared = prepare(name, root, raw_dir) if name in ORIGINALS else find(name, root, raw_dir)
+        splits, class_names = cache.fetch(root, prepared, functools.partial(read_verified, name, prepared))
+    except OSError as error:  # a folder that may not be read, a disk that fails
+        raise InputError(f'cannot read {name} in {root}: {error}; check --data_dir') from error
+    return assemble(name, *cut_validation(name, splits['train']), splits['test'], class_names)
+
+
+def data_root(data_dir: str | None) -> pathlib.Path:
+    """The folder of all prepared sets; without `data_dir` it is the one that TFDS uses by itself."""
+    chosen = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+    if '://' in chosen:
+        raise InputError(f'the data directory {chosen} is no local folder; pass a local folder as --data_dir')
+    return pathlib.Path(chosen).expanduser().absolute()
+
+
+def prepare(name: str, root: pathlib.Path, raw_dir: str | None) -> pathlib.Path:
+    """The folder of a set known by name under `root`, prepared from `raw_dir` or the network if it is not yet.
+
+    Raises:
+      InputError: the original files are bad, even where the set is prepared already; or there is neither a prepared
+        set nor a way to get it.
+    """
+    known = ORIGINALS[name]
+    folder = root / name / known.version
+    if raw_dir is not None:
+        originals.verify(known, raw_dir)
+    if is_prepared(folder):
+        return folder
+    if raw_dir is None and not network.answers(known.url):
+        raise InputError(
+            f'{name} is not prepared in {root} and {known.url} does not answer: pass --raw_dir with the original '
+            f'files, or run `python -m cnn_research.data {name}` on a machine with network and pass its --data_dir'
+        )
+    with lock(root, name):
+        if not is_prepared(folder):  # another process may have prepared it meanwhile
+            from cnn_research.data import builders
+
+            builders.prepare(name, root, raw_dir)
+    return folder
+
+
+def find(name: str, root: pathlib.Path, raw_dir: str | None) -> pathlib.Path:
+    """The folder of any other set that TFDS has prepared under `root`. Nothing is downloaded.
+
+    Raises:
+      InputError: TFDS does not know the set, or it is not prepared, or there is a `raw_dir`, which would not be read.
+    """
+    if raw_dir is not None:
+        raise InputError(f'--raw_dir serves {", ".join(ORIGINALS)} only; prepare {name} with `tfds build {name}`')
+    from cnn_research.data import builders
+
+    folder = builders.open_named(name, root)
+    if folder is None:
+        raise InputError(
+            f'{name} is not prepared in {root}: run `tfds build {name} --file_format=array_record --data_dir={root}`'
+        )
+    return folder
+
+
+def is_prepared(folder: pathlib.Path) -> bool:
+    """Whether this is the folder of a prepared set, which TFDS puts in its place when it is complete.
+
+    Raises:
+      InputError: the folder is there without its description, so it was copied or removed in part.
+    """
+    if (folder / 'dataset_info.json').is_file():
+        return True
+    if folder.exists():
+        raise InputError(f'{folder} is incomplete (it has no dataset_info.json); remove it and try again')
+    return False
+
+
+def read_verified(name: str, prepared: pathlib.Path) -> cache.Content:
+    """The decoded splits and the class names of a prepared set; a set known by name is compared with its originals.
+
+    Raises:
+      InputError: the records are damaged, or are not the original images and labels.
+    """
+    from cnn_research.data import builders
+
+    splits, class_names = builders.read(prepared)
+    for split in splits if name in ORIGINALS else ():
+        differing = originals.verify_records(ORIGINALS[name], split, splits[split])
+        if differing is not None:
+            raise InputError(
+                f'{prepared} does not hold the original data (its {split} records do not reproduce {differing}); '
+                f'remove the folder and prepare it again'
+            )
+    return splits, class_names
+
+
+@contextlib.contextmanager
+def lock(root: pathlib.Path, name: str) -> Iterator[None]:
+    """Lets one process at a time prepare a set under `root`; the others wait.
+
+    Raises:
+      InputError: `root` cannot be written.
+    """
+    path = root / cache.FOLDER / f'{name}.lock'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open('a')
+    except OSError as error:
+        raise InputError(f'cannot write in {root}: {error.strerror}; pass another --data_dir') from error
+    with file:  # closing it releases the lock
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,37 @@
+"""Writing files so that a reader never meets half of one."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` (UTF-8, line ends as given) to `path`, whole or not at all.
+
+    The text goes to a temporary file in the same folder, reaches the disk, and then takes the place of `path` in one
+    step. If anything fails before that step, the temporary file is removed and the old file stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(6)}.tmp')
+    try:
+        # Mode 'x' never touches a file that exists, and unlike `tempfile` it leaves the permissions to the umask.
+        with open(temporary, 'x', encoding='utf-8', newline='') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut; only POSIX systems can open a folder."""
+    if os.name != 'posix':
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,116 @@
+"""A problem: one configuration on one data set, ready to be trained; its arrays, and the static facts that compiled programs depend on."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cnn_research import config, cost, errors
+from cnn_research.data import Dataset, canvas
+
+# Every evaluated image stands at one position of its set, the same for all arms and seeds.
+_POSITION_SEED = 1989
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a compiled training program depends on, hashable: two cells with equal problems share their compiled programs."""
+
+    config: config.Config
+    image: tuple[int, int, int]  # what the network sees: (H, W, C)
+    num_classes: int
+    train_size: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step: a training set smaller than the batch is one batch."""
+        return min(self.config.train.batch_size, self.train_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches per epoch; the images left over change with the order of every epoch."""
+        return self.train_size // self.batch_size
+
+
+class Examples(NamedTuple):
+    """Images uint8 [N, h, w, C], labels int32 [N], and where each stands on the canvas int32 [N, 2] (None: no canvas)."""
+
+    images: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
+    corners: jax.Array | np.ndarray | None
+
+
+class Arrays(NamedTuple):
+    """The splits of a problem. `positions` [P, 2]: where training puts images (None: no canvas); `scale` [C] multiplies raw pixels."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    unseen: Examples | None
+    positions: jax.Array | np.ndarray | None
+    scale: jax.Array | np.ndarray
+
+
+def image_shape(data: config.DataConfig, dataset: Dataset) -> tuple[int, int, int]:
+    """What a network sees of this data set: (H, W, C)."""
+    height, width, channels = dataset.train_images.shape[1:]
+    return (*(data.canvas or (height, width)), channels)
+
+
+def make(c: config.Config, dataset: Dataset) -> Problem:
+    """The problem that a configuration poses on a data set, checked as far as shapes and sizes go.
+
+    Raises:
+      InputError: train_size above the data's, a canvas too small, a kernel or pool that does not fit.
+    """
+    available = len(dataset.train_images)
+    size = available if c.data.train_size is None else c.data.train_size
+    if size > available:
+        raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
+    _positions(c.data, dataset)
+    problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size)
+    cost.layers(c.model, problem.image, problem.num_classes)
+    return problem
+
+
+def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
+    """The splits in host memory. The training draw of a seed is nested: a smaller train_size gives a subset of a larger one.
+
+    Pixels are to be divided by the training images' root mean square (per channel) and nothing is subtracted: black stays 0, so that
+    background, canvas and zero padding look the same to a filter.
+    """
+    draw = np.random.RandomState(seed).permutation(len(dataset.train_images))[: problem.train_size]
+    if problem.train_size == len(dataset.train_images):
+        draw = np.arange(problem.train_size)
+    seen, unseen = _positions(problem.config.data, dataset)
+    images = dataset.train_images[draw]
+    square = np.square(images, dtype=np.float32).mean(axis=(0, 1, 2), dtype=np.float64)
+    return Arrays(
+        train=_standing(images, dataset.train_labels[draw], seen),
+        validation=_standing(dataset.validation_images, dataset.validation_labels, seen),
+        test=_standing(dataset.test_images, dataset.test_labels, seen),
+        unseen=None if unseen is None else _standing(dataset.test_images, dataset.test_labels, unseen),
+        positions=seen,
+        scale=(1 / np.sqrt(np.maximum(square, 1e-12))).astype(np.float32),
+    )
+
+
+def _positions(data: config.DataConfig, dataset: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(seen, unseen) positions [P, 2], each None where there are none. A position used in training is never an unseen one."""
+    if data.canvas is None or data.train_positions is None:
+        return None, None
+    size = dataset.train_images.shape[1:3]
+    seen = canvas.positions(data.train_positions, size, data.canvas)
+    if data.unseen_positions is None:
+        return seen, None
+    unseen = canvas.without(canvas.positions(data.unseen_positions, size, data.canvas), seen)
+    if not len(unseen):
+        raise errors.InputError(f'no position of {data.unseen_positions!r} is unseen: training uses them all ({data.train_positions!r})')
+    return seen, unseen
+
+
+def _standing(images: np.ndarray, labels: np.ndarray, places: np.ndarray | None) -> Examples:
+    if places is None:
+        return Examples(images, labels, None)
+    return Examples(images, labels, places[np.random.RandomState(_POSITION_SEED).randint(len(places), size=len(images))])

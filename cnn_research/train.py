@@ -1,0 +1,236 @@
+"""Training as pure functions: state, step, a chunk of steps as one compiled program, exact evaluation, fit. `jit` is in `programs` alone."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnn_research import config, models
+from cnn_research.data import canvas
+from cnn_research.problem import Arrays, Examples, Problem
+
+_CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
+_EVALUATION_BATCH = 256
+# What a seed is folded with before use, so that initial weights, data order and positions are independent draws.
+_INIT, _ORDER, _PLACE = range(3)
+
+
+class State(flax.struct.PyTreeNode):
+    """All that changes in training: steps done, parameters, batch statistics (empty without batch norm), optimizer state."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class Metrics(NamedTuple):
+    """Sums over examples, to be divided once: loss (nats), correct predictions, number of examples."""
+
+    loss: jax.Array
+    correct: jax.Array
+    count: jax.Array
+
+    def __add__(self, other: 'Metrics') -> 'Metrics':  # type: ignore[override]
+        return Metrics(*(a + b for a, b in zip(self, other)))
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and accuracy."""
+        return {'loss': float(self.loss) / int(self.count), 'accuracy': int(self.correct) / int(self.count)}
+
+
+class Programs(NamedTuple):
+    """The compiled functions of one problem."""
+
+    init: Callable[..., State]
+    order: Callable[..., jax.Array]
+    chunk: Callable[..., tuple[State, Metrics]]
+    evaluate: Callable[..., Metrics]
+
+
+class Fit(NamedTuple):
+    """A finished training: final state, one dict per epoch, and whether the loss stayed finite."""
+
+    state: State
+    history: list[dict[str, Any]]
+    diverged: bool
+
+
+@functools.cache
+def programs(problem: Problem) -> Programs:
+    """Compile-once functions of a problem: seeds and epochs are arguments, so they share the compiled code."""
+    bind = functools.partial
+    return Programs(
+        init=jax.jit(bind(init, problem)),
+        order=jax.jit(bind(epoch_order, problem)),
+        chunk=jax.jit(bind(chunk, problem), donate_argnums=(0,)),
+        evaluate=jax.jit(bind(evaluate, problem)),
+    )
+
+
+def optimizer(c: config.TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """The Optax optimizer with its schedule: linear warm-up, then cosine decay to zero, or constant."""
+    rate: optax.ScalarOrSchedule = c.learning_rate
+    warmup = max(1, round(c.warmup * total_steps)) if c.warmup else 0
+    if c.schedule == 'cosine':
+        rate = optax.warmup_cosine_decay_schedule(0.0 if warmup else c.learning_rate, c.learning_rate, warmup, total_steps)
+    elif warmup:
+        rate = optax.linear_schedule(0.0, c.learning_rate, warmup)
+    moves = optax.scale_by_adam() if c.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
+    decay = [optax.add_decayed_weights(c.weight_decay)] if c.weight_decay else []
+    return optax.chain(moves, *decay, optax.scale_by_learning_rate(rate))
+
+
+def _optimizer(problem: Problem) -> optax.GradientTransformation:
+    return optimizer(problem.config.train, problem.config.train.epochs * problem.steps_per_epoch)
+
+
+def _model(problem: Problem) -> models.Network:
+    return models.Network(problem.config.model, problem.num_classes)
+
+
+def _key(seed: jax.Array, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def init(problem: Problem, seed: jax.Array) -> State:
+    """The state before the first step."""
+    variables = _model(problem).init(_key(seed, _INIT), jnp.zeros((1, *problem.image)))
+    params = variables['params']
+    return State(jnp.zeros((), jnp.int32), params, variables.get('batch_stats', {}), _optimizer(problem).init(params))
+
+
+def epoch_order(problem: Problem, seed: jax.Array, epoch: jax.Array) -> jax.Array:
+    """The order of the training images in an epoch, int32 [train_size]: a pure function of (seed, epoch)."""
+    return jax.random.permutation(jax.random.fold_in(_key(seed, _ORDER), epoch), problem.train_size)
+
+
+def pixels(problem: Problem, scale: jax.Array, images: jax.Array, corners: jax.Array | None) -> jax.Array:
+    """What the network sees: uint8 images [N, h, w, C], placed on the canvas where there is one, as scaled float32 [N, H, W, C]."""
+    if corners is not None:
+        images = canvas.place(images, corners, problem.image[:2])
+    return images.astype(jnp.float32) * scale
+
+
+def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
+    """Cross-entropy and hits of logits [N, K] against labels [N], each example counted `weights` [N] (0 or 1) times."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (jnp.argmax(logits, axis=-1) == labels) & (weights > 0)
+    # where, not a product: a padded row's loss may be anything
+    return Metrics(jnp.sum(jnp.where(weights > 0, losses, 0)), jnp.sum(hits, dtype=jnp.int32), jnp.sum(weights, dtype=jnp.int32))
+
+
+def step(problem: Problem, state: State, images: jax.Array, labels: jax.Array) -> tuple[State, Metrics]:
+    """One update on a batch of network inputs [B, H, W, C] and labels [B]."""
+
+    def loss(params):
+        variables = {'params': params, 'batch_stats': state.batch_stats}
+        logits, new = _model(problem).apply(variables, images, train=True, mutable=['batch_stats'])
+        metrics = measure(logits, labels, jnp.ones_like(labels))
+        return metrics.loss / labels.shape[0], (metrics, new.get('batch_stats', state.batch_stats))
+
+    grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
+    updates, opt_state = _optimizer(problem).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def chunk(
+    problem: Problem, state: State, data: Arrays, seed: jax.Array, order: jax.Array, first: jax.Array, count: jax.Array
+) -> tuple[State, Metrics]:
+    """`count` steps of an epoch from its step `first` on. Steps depend on nothing but the state, so any chunking gives the same bits."""
+    size = problem.batch_size
+
+    def body(i, carry):
+        state, total = carry
+        chosen = jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)
+        corners = None
+        if data.positions is not None:
+            key = jax.random.fold_in(_key(seed, _PLACE), state.step)
+            corners = data.positions[jax.random.randint(key, (size,), 0, len(data.positions))]
+        state, metrics = step(problem, state, pixels(problem, data.scale, data.train.images[chosen], corners), data.train.labels[chosen])
+        return state, total + metrics
+
+    nothing = Metrics(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, count, body, (state, nothing))
+
+
+def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: jax.Array, examples: Examples) -> Metrics:
+    """Metrics over all examples, each counted exactly once: the last batch is filled up and what fills it is masked."""
+    number = len(examples.labels)
+    batches = -(-number // _EVALUATION_BATCH)
+
+    def batched(a):
+        fill = jnp.zeros((batches * _EVALUATION_BATCH - number, *a.shape[1:]), a.dtype)
+        return jnp.concatenate([a, fill]).reshape(batches, _EVALUATION_BATCH, *a.shape[1:])
+
+    def one(batch):
+        (images, labels, corners), real = batch
+        logits = _model(problem).apply({'params': params, 'batch_stats': batch_stats}, pixels(problem, scale, images, corners))
+        return measure(logits, labels, real)
+
+    sums = jax.lax.map(one, (jax.tree.map(batched, examples), batched(jnp.ones(number, jnp.int32))))
+    return jax.tree.map(jnp.sum, sums)
+
+
+def score(problem: Problem, state: State, scale: jax.Array, examples: Examples) -> dict[str, float]:
+    """Mean loss and accuracy of a state on examples."""
+    return programs(problem).evaluate(state.params, state.batch_stats, scale, examples).means()
+
+
+def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float], None] = lambda share: None) -> Fit:
+    """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite."""
+    p, epochs = programs(problem), problem.config.train.epochs
+    data = jax.tree.map(jnp.asarray, data)
+    seed_ = np.uint32(seed)
+    state, history = p.init(seed_), []
+    pace = _Pace(problem.steps_per_epoch)
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        order, done = p.order(seed_, np.int32(epoch)), 0
+        total = Metrics(*(np.zeros((), t) for t in (np.float32, np.int32, np.int32)))
+        while done < problem.steps_per_epoch and math.isfinite(total.loss):
+            count = pace.next(problem.steps_per_epoch - done)
+            state, metrics = p.chunk(state, data, seed_, order, np.int32(done), np.int32(count))
+            total += jax.device_get(metrics)
+            done += count
+            pace.finished(count)
+            on_progress((epoch + done / problem.steps_per_epoch) / epochs)
+        finite = math.isfinite(total.loss)
+        entry = {'epoch': epoch + 1, **_named('train', total.means() if finite else None)}
+        entry |= _named('validation', score(problem, state, data.scale, data.validation) if finite else None)
+        history.append(entry | {'seconds': time.perf_counter() - started})
+        if not finite:
+            break
+    return Fit(state, history, not finite or not math.isfinite(history[-1]['validation_loss']))
+
+
+def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None]:
+    return {f'{split}_{name}': means[name] if means else None for name in ('loss', 'accuracy')}
+
+
+class _Pace:
+    """How many steps the next compiled call should hold: about a second's worth, as measured so far."""
+
+    def __init__(self, steps_per_epoch: int):
+        self.per_step = math.inf
+        self.warm = False
+        self.limit = steps_per_epoch
+        self.started = 0.0
+
+    def next(self, left: int) -> int:
+        self.started = time.perf_counter()
+        # The first call compiles, so its time says nothing; a few steps are enough for it.
+        return max(1, min(left, int(_CHUNK_SECONDS / self.per_step) if self.per_step < math.inf else 4))
+
+    def finished(self, count: int) -> None:
+        if self.warm:
+            self.per_step = (time.perf_counter() - self.started) / count
+        self.warm = True
