@@ -4,7 +4,6 @@ An arm of an ablation is `dataclasses.replace(base, one_field=...)`.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from typing import Any, NamedTuple
@@ -80,6 +79,28 @@ class ModelConfig:
         """The stages in order."""
         return [Stage(*s) for s in zip(self.features, self.kernel_sizes, self.strides, self.pools, self.sharing)]
 
+    def with_sharing(self, scheme: str, *stages: int) -> 'ModelConfig':
+        """The same network with this sharing in the stages named by index (negative: from the end), or in all when none is named."""
+        count = len(self.sharing)
+        chosen = {stage % count for stage in stages} if stages else set(range(count))
+        sharing = tuple(scheme if i in chosen else old for i, old in enumerate(self.sharing))
+        return dataclasses.replace(self, sharing=sharing)
+
+    def with_kernel_size(self, size: int) -> 'ModelConfig':
+        """The same network with this kernel size in every stage."""
+        return dataclasses.replace(self, kernel_sizes=(size,) * len(self.kernel_sizes))
+
+    def stacked(self, depth: int) -> 'ModelConfig':
+        """Every stage as `depth` stages of its kernel and width, of which the first strides and the last pools (VGG, Simonyan 2015)."""
+
+        def repeat(values):
+            return tuple(value for value in values for _ in range(depth))
+
+        strides = tuple(s if i == 0 else 1 for s in self.strides for i in range(depth))
+        pools = tuple(p if i == depth - 1 else 1 for p in self.pools for i in range(depth))
+        repeated = {name: repeat(getattr(self, name)) for name in ('features', 'kernel_sizes', 'sharing')}
+        return dataclasses.replace(self, strides=strides, pools=pools, **repeated)
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -148,7 +169,3 @@ class Config:
             return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
         return cls(build(ModelConfig, tree['model']), build(DataConfig, tree['data']), build(TrainConfig, tree['train']))
-
-    def digest(self) -> str:
-        """Twelve hexadecimal digits that name this configuration."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]

@@ -6,17 +6,22 @@ from pathlib import Path
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` (UTF-8, line ends as given) to `path`, whole or not at all.
+    """Write `text` (UTF-8, line ends as given) to `path`, whole or not at all, as `atomic_write_bytes` does."""
+    atomic_write_bytes(path, text.encode('utf-8'))
 
-    The text goes to a temporary file in the same folder, reaches the disk, and then takes the place of `path` in one
+
+def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all.
+
+    The content goes to a temporary file in the same folder, reaches the disk, and then takes the place of `path` in one
     step. If anything fails before that step, the temporary file is removed and the old file stays as it was.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(6)}.tmp')
     try:
         # Mode 'x' never touches a file that exists, and unlike `tempfile` it leaves the permissions to the umask.
-        with open(temporary, 'x', encoding='utf-8', newline='') as file:
-            file.write(text)
+        with open(temporary, 'xb') as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

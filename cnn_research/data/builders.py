@@ -40,10 +40,7 @@ class _FromOriginals:
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         known = ORIGINALS[self.name]
-        if self._raw_dir is None:
-            read = _downloaded(known, dl_manager)
-        else:
-            read = originals.reader(known, self._raw_dir)
+        read = _downloaded(known, dl_manager) if self._raw_dir is None else originals.reader(known, self._raw_dir)
         return {name: self._generate_examples(name, originals.decode(known, name, read)) for name in ('train', 'test')}
 
     def _generate_examples(self, split_name: str, split: Split) -> Iterator[tuple[int, dict]]:

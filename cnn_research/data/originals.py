@@ -5,6 +5,7 @@ Nothing here is trusted before its SHA-256 is the pinned one, and never more of 
 
 import gzip
 import hashlib
+import os
 import pathlib
 import tarfile
 import zlib
@@ -38,7 +39,7 @@ def reader(known: OriginalSet, raw_dir: str) -> Reader:
     Raises:
       InputError: `raw_dir` has none of the folders in which the files may lie.
     """
-    raw = pathlib.Path(raw_dir).expanduser()
+    raw = pathlib.Path(os.path.expanduser(raw_dir))
     folder = next((raw / name for name in known.folders if (raw / name).is_dir()), None)
     if folder is None:
         places = ' or '.join(str(raw / name) for name in known.folders)

@@ -34,7 +34,7 @@ def data_root(data_dir: str | None) -> pathlib.Path:
     chosen = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
     if '://' in chosen:
         raise InputError(f'the data directory {chosen} is no local folder; pass a local folder as --data_dir')
-    return pathlib.Path(chosen).expanduser().absolute()
+    return pathlib.Path(os.path.expanduser(chosen)).absolute()  # never raises, unlike Path.expanduser
 
 
 def prepare(name: str, root: pathlib.Path, raw_dir: str | None) -> pathlib.Path:

@@ -1,0 +1,98 @@
+"""An ablation: a question, a base configuration, and a table of arms that each change the model in the studied way (imports no jax)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from cnn_research import config, cost, errors
+
+Change = Callable[[config.ModelConfig], config.ModelConfig]
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)  # the learning rates that are tried on validation data
+
+
+class Matched(NamedTuple):
+    """An arm whose widths are solved so that it has as many weights as another arm, and which is otherwise `change`.
+
+    `field` says which widths: `hidden` (units of the hidden dense layers) or `features` (maps of the stages); the change must set or
+    inherit at least one of them, and the solution keeps their proportions.
+    """
+
+    change: Change
+    as_arm: str
+    field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set."""
+
+    name: str
+    question: str
+    arms: Mapping[str, Change | Matched]
+    small: config.Config
+    full: config.Config
+
+    def base(self, dataset: str) -> config.Config:
+        """The base configuration for a data set."""
+        if dataset == self.small.data.dataset:
+            return self.small
+        return dataclasses.replace(self.full, data=dataclasses.replace(self.full.data, dataset=dataset))
+
+    def resolve(self, base: config.Config, image: cost.Shape, num_classes: int) -> dict[str, config.Config]:
+        """Every arm's whole configuration on images (H, W, C).
+
+        Raises:
+          InputError: an arm that does not fit the images (a kernel larger than its input, say); the arm is named.
+        """
+        models: dict[str, config.ModelConfig] = {}
+        for name, arm in self.arms.items():
+            try:
+                if isinstance(arm, Matched):
+                    target = cost.total(models[arm.as_arm], image, num_classes).weights
+                    models[name] = match_weights(arm.change(base.model), arm.field, target, image, num_classes)
+                else:
+                    models[name] = arm(base.model)
+                cost.layers(models[name], image, num_classes)
+            except errors.InputError as e:
+                raise errors.InputError(f'arm {name}: {e}') from None
+        return {name: dataclasses.replace(base, model=model) for name, model in models.items()}
+
+
+def change(**fields) -> Change:
+    """The change that sets these fields of the model."""
+    return lambda model: dataclasses.replace(model, **fields)
+
+
+def match_weights(
+    model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int
+) -> config.ModelConfig:
+    """The model with the widths in `field` scaled by one factor, the last of them then tuned, so that its weights come nearest `target`.
+
+    Raises:
+      InputError: no width comes within 2 % of the target.
+    """
+
+    def weights(widths):
+        return cost.total(dataclasses.replace(model, **{field: widths}), image, num_classes).weights
+
+    def largest(make):  # the largest s with at most `target` weights (weights grow with s), 0 if there is none
+        low, high = 0, 1
+        while weights(make(high)) <= target:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if weights(make(middle)) <= target else (low, middle)
+        return low
+
+    shape = getattr(model, field)
+    scaled = _scaled(shape, largest(lambda s: _scaled(shape, s)))
+    last = largest(lambda width: (*scaled[:-1], width))
+    best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(weights(widths) - target))
+    if abs(weights(best) - target) > 0.02 * target:
+        raise errors.InputError(f'no {field} within 2 % of {target:,} weights: nearest is {best} with {weights(best):,}')
+    return dataclasses.replace(model, **{field: best})
+
+
+def _scaled(shape: tuple[int, ...], s: int) -> tuple[int, ...]:
+    """Widths in the proportions of `shape`, the smallest of them being s."""
+    return tuple(max(1, round(s * width / min(shape))) for width in shape)

@@ -1,0 +1,162 @@
+"""A sweep: its cells, and the worker processes that share them through the ledger (imports no jax; each worker does).
+
+There is no scheduler. Every worker walks over the cells, claims what is neither done nor claimed, and leaves when all are done; so the
+same command started again, or twice at once, repeats nothing and shares the work.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import multiprocessing
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import tqdm
+
+from cnn_research import config, errors, ledger
+
+PURPOSES = ('main', 'tune', 'own_rate')
+
+
+class Source(NamedTuple):
+    """Where the data set comes from: arguments of `data.load`."""
+
+    name: str
+    data_dir: str | None
+    raw_dir: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training. `purpose` is main, tune (scored on validation data alone) or own_rate (the arm's best rate of the grid)."""
+
+    arm: str
+    seed: int
+    config: config.Config
+    macs: int
+    purpose: str = 'main'
+
+    @property
+    def name(self) -> str:
+        """What the cell is called in every file: safe as a file name, unique in its study."""
+        rate = '' if self.purpose == 'main' else f'-{self.purpose}-{self.config.train.learning_rate:g}'
+        return f'{self.arm}-seed{self.seed}{rate}'
+
+    @property
+    def effort(self) -> int:
+        """Multiply-adds per image and epoch, as a measure of how long it takes beside others; each cell costs something at least."""
+        return (self.macs + 100_000) * self.config.train.epochs
+
+
+def missing(book: ledger.Ledger, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that still have to run: without a row, or failed.
+
+    Raises:
+      InputError: a finished cell was another configuration under the same name.
+    """
+    done = book.results()
+    result = []
+    for cell in cells:
+        row = done.get(cell.name)
+        if row is not None and row['config'] != cell.config.to_json():
+            raise errors.InputError(f'{book.folder} holds {cell.name} with another definition of {cell.arm}: give another --workdir')
+        if row is None or row['status'] == 'failed':
+            result.append(cell)
+    return result
+
+
+def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Source, workers: int) -> None:
+    """Run what is missing in `workers` processes, with a progress bar on standard error.
+
+    Raises:
+      InputError: a worker met bad input (a full disk, say). KeyboardInterrupt: after the workers have ended.
+    """
+    # The longest first, so that no worker is left alone with one at the end.
+    todo = sorted(missing(book, cells), key=lambda cell: -cell.effort)
+    if not todo:
+        return
+    context = multiprocessing.get_context('spawn')
+    news = context.Queue()
+    todo_args = (str(book.folder), experiment, todo, source, news)
+    team = [context.Process(target=_work, args=todo_args, daemon=True) for _ in range(min(workers, len(todo)))]
+    try:
+        with _one_thread_each() if on_cpu() else contextlib.nullcontext():
+            for process in team:
+                process.start()
+        _watch(team, news, {cell.name: cell.effort for cell in todo})
+    finally:
+        for process in team:
+            process.terminate()
+        for process in team:
+            process.join()
+
+
+def _work(*args) -> None:
+    # Ctrl-C reaches the whole process group: the parent hears it and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from cnn_research import worker
+
+    worker.work(*args)
+
+
+def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
+    """Show progress until every worker has left. Raises the first InputError, or RuntimeError for a worker that died."""
+    share = dict.fromkeys(effort, 0.0)
+    done = 0
+    form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
+    with tqdm.tqdm(total=sum(effort.values()), bar_format=form, disable=None, file=sys.stderr) as bar:
+        bar.set_description_str(f'0 of {len(effort)} cells')
+        while any(process.is_alive() for process in team) or not news.empty():
+            try:
+                kind, cell, value = news.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if kind == 'error':
+                raise errors.InputError(value)
+            done += kind == 'done'
+            bar.set_description_str(f'{done} of {len(effort)} cells')
+            bar.update((value - share[cell]) * effort[cell])
+            share[cell] = value
+    for process in team:
+        if process.exitcode:
+            raise errors.InputError(
+                f'a worker process ended with status {process.exitcode} (out of memory?): run the same command again, perhaps with fewer --workers'
+            )
+
+
+def default_workers() -> int:
+    """One process per core on a CPU, one in all where there is an accelerator."""
+    return len(os.sched_getaffinity(0)) if on_cpu() and hasattr(os, 'sched_getaffinity') else (os.cpu_count() or 1) if on_cpu() else 1
+
+
+def on_cpu() -> bool:
+    """Whether jax will compute on the CPU, found out without importing it here where it has no accelerator plugin."""
+    asked = os.environ.get('JAX_PLATFORMS', '')
+    if asked:
+        return asked.split(',')[0] == 'cpu'
+    plugins = ('jax_plugins', 'libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin')
+    if not any(importlib.util.find_spec(name) for name in plugins):
+        return True
+    probe = [sys.executable, '-c', 'import jax; print(jax.default_backend())']
+    return subprocess.run(probe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip() in ('cpu', '')
+
+
+@contextlib.contextmanager
+def _one_thread_each():
+    """The environment in which a worker on a CPU computes: one thread, so that its bits do not depend on the machine's cores or neighbours."""
+    names = {'NPROC': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""One module per question; each is a command: `python -m experiments.NAME --help`."""

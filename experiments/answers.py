@@ -1,0 +1,135 @@
+"""What a finished sweep says: the printed tables, summary.csv and report.html."""
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cnn_research import ablation, config, ledger, trained
+from cnn_research.data import Dataset, canvas
+from cnn_research.report import figures, page, table
+
+_FILTER_ARMS = 12  # more would make the figure longer than anyone scrolls
+
+
+def write(
+    experiment: ablation.Experiment,
+    book: ledger.Ledger,
+    base: config.Config,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    own_rates: Mapping[str, float],
+    dataset: Dataset,
+    command: str,
+) -> None:
+    """Print the tables and write them, with figures, to the study's folder. All arms and seeds of the folder are shown."""
+    rows = list(book.results().values())
+    arms = [arm for arm in experiment.arms if any(row['arm'] == arm for row in rows)]
+    main = [row for row in rows if row['purpose'] == 'main']
+    summary = table.summarise(main, arms)
+    tables = [(f'{experiment.name} on {base.data.dataset}, every arm at learning rate {base.train.learning_rate:g}', summary)]
+    table.write_csv(book.folder / 'summary.csv', summary)
+    if own_rates:
+        own = table.summarise([row | {'purpose': 'main'} for row in _at_own_rates(rows, own_rates)], list(own_rates))
+        tables.append(('every arm at its own best learning rate on validation data', own))
+        table.write_csv(book.folder / 'summary_own_rate.csv', own)
+    for caption, lines in tables:
+        print(f'\n{caption}\n{table.format_table(lines)}')
+    page.write_page(
+        book.folder / 'report.html',
+        title=experiment.name.replace('_', ' ').capitalize(),
+        question=experiment.question,
+        command=command,
+        answer=answer(summary),
+        tables=tables,
+        figures=drawn(book, arms, main, summary, dataset, base),
+        facts=facts(base, main, dataset),
+    )
+    print(f'\n{book.folder}/report.html shows this with figures.')
+
+
+def answer(summary: table.Summary) -> str:
+    """The result in a sentence or two: the best arm, and the best at unseen positions where there are any."""
+    shown = [line for line in summary if line['test_accuracy_mean'] is not None]
+    if not shown:
+        return 'No cell has finished.'
+    best = max(shown, key=lambda line: line['test_accuracy_mean'])
+    text = f'{best["arm"]} classifies best: {_percent(best, "test_accuracy_mean", "ci95_low", "ci95_high")} of the test images, with {best["weights"]:,} weights.'
+    if table.has_unseen(shown):
+        unseen = [line for line in shown if line['unseen_accuracy_mean'] is not None]
+        best, worst = (pick(unseen, key=lambda line: line['unseen_accuracy_mean']) for pick in (max, min))
+        interval = ('unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high')
+        text += f' At positions never seen in training, {best["arm"]} reaches {_percent(best, *interval)} and {worst["arm"]} {_percent(worst, *interval)}.'
+    return text
+
+
+def _percent(line: Mapping, mean: str, low: str, high: str) -> str:
+    interval = f' [{100 * line[low]:.1f}, {100 * line[high]:.1f}]' if line[low] is not None else ''
+    return f'{100 * line[mean]:.1f} %{interval}'
+
+
+def _at_own_rates(rows: Sequence[Mapping], own_rates: Mapping[str, float]) -> list[Mapping]:
+    return [row for row in rows if row['purpose'] == 'own_rate' and own_rates.get(row['arm']) == row['learning_rate']]
+
+
+def drawn(book: ledger.Ledger, arms, main, summary, dataset: Dataset, base: config.Config) -> list:
+    """The figures of the page as (title, caption, markup)."""
+    result = [('Accuracy against weights', 'Up and to the left is better.', figures.figure_svg(figures.accuracy_against_weights(summary)))]
+    if table.has_unseen(summary):
+        figure = figures.seen_against_unseen(summary, chance=1 / len(dataset.class_names))
+        result.append(('Seen and unseen positions', 'The same test images, where training put images and where it never did.', figures.figure_svg(figure)))
+    finished = {row['cell'] for row in main}
+    history = [row for row in book.history() if row['cell'] in finished]
+    for measure in ('validation_accuracy', 'train_loss'):
+        figure = figures.learning_curves(history, arms, measure=measure)
+        result.append((f'Learning curves: {measure.replace("_", " ")}', 'Mean over seeds; the band is the range.', figures.figure_svg(figure)))
+    examples = first_layers(book, arms, main, dataset, base)
+    if examples:
+        caption = 'Filters of the first stage of the first seed, and what each makes of the first test image.'
+        result.append(('First filters', caption, figures.figure_img(figures.first_filters(examples), 'first-layer filters and their maps')))
+    return result
+
+
+def first_layers(book: ledger.Ledger, arms, main, dataset: Dataset, base: config.Config) -> list[figures.FilterExample]:
+    """For each arm with a first stage: its lowest finished seed's filters and their maps of the first test image."""
+    image = dataset.test_images[0]
+    if base.data.canvas:
+        corner = canvas.positions(base.data.train_positions or 'any', image.shape[:2], base.data.canvas)[0]
+        image = np.asarray(canvas.place(image[None], corner[None], base.data.canvas)[0])
+    result: list[figures.FilterExample] = []
+    for arm in arms:
+        done = sorted((row['seed'], row['cell']) for row in main if row['arm'] == arm and row['status'] == 'ok')
+        if not done or len(result) == _FILTER_ARMS:
+            continue
+        cell = trained.load_cell(book.folder, done[0][1])
+        if cell.model.config.sharing and image.shape[2] in (1, 3):
+            maps = cell.first_maps(image).transpose(2, 0, 1)
+            note = _NOTES[cell.model.config.sharing[0]]
+            result.append(figures.FilterExample(arm, cell.first_filters(), image / 255, maps, note))
+    return result
+
+
+_NOTES = {
+    'shared': 'the same filter at every position',
+    'local': 'the filters of the middle position; every other position has its own',
+    'dense': 'the weights of the unit at the middle position; every other unit has its own',
+}
+
+
+def facts(base: config.Config, main: Sequence[Mapping], dataset: Dataset) -> dict[str, str]:
+    """What the numbers were made with, for the foot of the page."""
+
+    def of(key):
+        return ', '.join(sorted({str(row[key]) for row in main}))
+
+    return {
+        'data': f'{dataset.name}: {of("train_size")} training, {len(dataset.validation_images):,} validation, {len(dataset.test_images):,} test images',
+        'canvas': 'none' if base.data.canvas is None else f'{base.data.canvas[0]} x {base.data.canvas[1]}, trained at {base.data.train_positions}, unseen {base.data.unseen_positions}',
+        'training': f'{base.train.epochs} epochs, batch {base.train.batch_size}, {base.train.optimizer}, rate {base.train.learning_rate:g}, {base.train.schedule}',
+        'seeds': str(len({row['seed'] for row in main})),
+        'intervals': '95 % Student t over seeds',
+        'code': f'commit {of("git")}, jax {of("jax")}, Python {platform.python_version()}',
+        'device': of('device'),
+        'date': datetime.date.today().isoformat(),
+    }

@@ -1,0 +1,176 @@
+"""The command line of every experiment: flags, grouped help, and the configuration they make (absl is used here and in `runner` alone)."""
+
+import dataclasses
+import re
+import sys
+import textwrap
+from typing import Any
+
+from absl import flags
+
+from cnn_research import ablation, config, errors, geometry
+
+FLAGS = flags.FLAGS
+
+_WHAT = 'What runs'
+_DATA = 'Data'
+_MODEL = 'Network (the arms change some of these; per-stage values are lists, or one value for all stages)'
+_TRAIN = 'Training'
+
+# group, name, parser, help. The default is the experiment's own unless it is said here.
+_TABLE: tuple[tuple[str, str, Any, str], ...] = (
+    (_WHAT, 'arms', str, 'which arms, by name, separated by commas (all)'),
+    (_WHAT, 'seeds', int, 'how many seeds (5)'),
+    (_WHAT, 'workdir', str, 'folder of results; the same command again resumes, more arms or seeds extend it (runs/NAME)'),
+    (_WHAT, 'workers', int, 'processes (one per core on a CPU, one on an accelerator)'),
+    (_WHAT, 'tune', bool, f'also try the learning rates {", ".join(f"{r:g}" for r in ablation.RATES)} on validation data, and give each arm its own best'),
+    (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set (digits)'),
+    (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
+    (_DATA, 'raw_dir', str, 'folder of original files (RAW/fashion_mnist/*.gz, RAW/cifar10/cifar-10-batches-bin/*.bin): prepare from there, no network'),
+    (_DATA, 'train_size', int, 'number of training images'),
+    (_DATA, 'canvas', 'size', 'put images on a black canvas of this side or HEIGHTxWIDTH'),
+    (_DATA, 'train_positions', config.POSITIONS, 'where on the canvas training puts images'),
+    (_DATA, 'unseen_positions', config.POSITIONS, 'where else to test; positions used in training are left out'),
+    (_MODEL, 'features', 'ints', 'maps per stage'),
+    (_MODEL, 'kernel_size', 'ints', 'side of the square filters'),
+    (_MODEL, 'strides', 'ints', 'stride of the filters'),
+    (_MODEL, 'pools', 'ints', 'side and stride of the max pool after each stage; 1: none'),
+    (_MODEL, 'padding', geometry.PADDINGS, 'what lies beyond the border'),
+    (_MODEL, 'norm', config.NORMS, 'normalisation after each map'),
+    (_MODEL, 'head', config.HEADS, 'what ends the maps'),
+    (_MODEL, 'hidden', 'ints', 'units of hidden dense layers after the head; 0: none'),
+    (_TRAIN, 'epochs', int, 'passes over the training images'),
+    (_TRAIN, 'batch_size', int, 'images per step'),
+    (_TRAIN, 'optimizer', config.OPTIMIZERS, 'Adam, or SGD with Nesterov momentum 0.9'),
+    (_TRAIN, 'learning_rate', float, 'the highest rate of the schedule'),
+    (_TRAIN, 'schedule', config.SCHEDULES, 'what the rate does after its linear warm-up'),
+    (_TRAIN, 'warmup', float, 'share of all steps in which the rate rises'),
+    (_TRAIN, 'weight_decay', float, 'decoupled weight decay'),
+)
+_FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
+_PER_STAGE = ('features', 'kernel_sizes', 'strides', 'pools')
+
+
+def define() -> None:
+    """Define all flags, once."""
+    if 'arms' in FLAGS:
+        return
+    for _, name, kind, text in _TABLE:
+        if kind is bool:
+            flags.DEFINE_bool(name, False, text)
+        elif kind is int:
+            flags.DEFINE_integer(name, 5 if name == 'seeds' else None, text)
+        elif kind is float:
+            flags.DEFINE_float(name, None, text)
+        else:
+            flags.DEFINE_string(name, 'digits' if name == 'dataset' else None, text)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parser with one-line errors. Raises InputError for unknown flags and for values of the wrong kind."""
+    try:
+        rest = FLAGS(argv)
+    except flags.Error as e:
+        raise errors.InputError(' '.join(str(e).split())) from None
+    if len(rest) > 1:
+        raise errors.InputError(f'{rest[1]!r} is no flag: write --name=value')
+    return rest
+
+
+def help_text(experiment: ablation.Experiment, doc: str) -> str:
+    """What --help prints: the experiment's own words, its arms, and the flags by group with this experiment's defaults."""
+    lines = [doc.strip(), '', *textwrap.wrap('Arms: ' + ', '.join(experiment.arms), 100, subsequent_indent='  ')]
+    group = None
+    for where, name, kind, text in _TABLE:
+        if where != group:
+            lines += ['', f'{where}:']
+            group = where
+        known = f' [{" | ".join(kind)}]' if isinstance(kind, tuple) else ''
+        lines += textwrap.wrap(f'  --{name:<17} {text}{known}{_shown_default(experiment, name)}', 118, subsequent_indent=' ' * 22)
+    return '\n'.join(lines)
+
+
+def _shown_default(experiment: ablation.Experiment, name: str) -> str:
+    bases = [_current(base, name) for base in (experiment.small, experiment.full)]
+    if bases[0] is _NOT_A_FIELD:
+        return ''
+    small, full = (','.join(map(str, b)) or 'none' if isinstance(b, tuple) else 'none' if b is None else str(b) for b in bases)
+    if name == 'train_size':
+        small = full = 'all'
+    return f' ({small})' if small == full else f' (digits: {small}; other sets: {full})'
+
+
+_NOT_A_FIELD = object()
+
+
+def _current(base: config.Config, name: str) -> Any:
+    field = _FIELDS.get(name, name)
+    for part in (base.model, base.data, base.train):
+        if field != 'dataset' and hasattr(part, field):
+            return getattr(part, field)
+    return _NOT_A_FIELD
+
+
+def base_config(experiment: ablation.Experiment) -> config.Config:
+    """The experiment's base for the data set asked for, changed by the flags that were given.
+
+    Raises:
+      InputError: a value that the configuration refuses.
+    """
+    base = experiment.base(FLAGS.dataset)
+    given: dict[str, dict[str, Any]] = {'model': {}, 'data': {}, 'train': {}}
+    for _, name, kind, _ in _TABLE:
+        value = getattr(FLAGS, name)
+        field = _FIELDS.get(name, name)
+        part = next((p for p in given if hasattr(getattr(base, p), field)), None)
+        if value is None or part is None or name == 'dataset':
+            continue
+        given[part][field] = _read(name, kind, value)
+    stages = len(given['model'].get('features', base.model.features))
+    model = {k: _spread(getattr(base.model, k), stages) for k in (*_PER_STAGE, 'sharing')} | given['model']
+    model |= {k: _spread(model[k], stages) for k in _PER_STAGE}
+    changed = {'model': model, 'data': given['data'], 'train': given['train']}
+    return dataclasses.replace(base, **{p: dataclasses.replace(getattr(base, p), **fields) for p, fields in changed.items()})
+
+
+def _spread(values: tuple, stages: int) -> tuple:
+    """One value for all stages, or as many as there are; a base's values follow a new number of stages when they are all equal."""
+    return values[:1] * stages if len(set(values)) == 1 else values
+
+
+def _read(name: str, kind: Any, value: Any) -> Any:
+    if isinstance(kind, tuple):
+        config.member(name, value, kind)
+    if kind == 'size':
+        if not re.fullmatch(r'\d{1,5}(x\d{1,5})?', value):
+            raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH in pixels, got {value!r}')
+        sides = [int(side) for side in value.split('x')]
+        return (sides[0], sides[-1])
+    if kind == 'ints':
+        if not re.fullmatch(r'\d{1,9}(,\d{1,9})*', value):
+            raise errors.InputError(f'{name} must be whole numbers separated by commas, got {value!r}')
+        numbers = tuple(int(number) for number in value.split(','))
+        return () if name == 'hidden' and numbers == (0,) else numbers
+    return value
+
+
+def wanted_arms(experiment: ablation.Experiment) -> list[str]:
+    """The arms asked for, in the experiment's order. Raises InputError for an unknown one."""
+    if FLAGS.arms is None:
+        return list(experiment.arms)
+    wanted = [name.strip() for name in FLAGS.arms.split(',')]
+    for name in wanted:
+        if name not in experiment.arms:
+            raise errors.known(f'arm of {experiment.name}', name, experiment.arms)
+    return [name for name in experiment.arms if name in wanted]
+
+
+def asked_for_help(argv: list[str]) -> bool:
+    """Whether to print help and do nothing."""
+    return any(arg in ('--help', '-help', '-h', '--helpfull', '--helpshort') for arg in argv[1:])
+
+
+def script_command() -> str:
+    """The command that was typed, for the report."""
+    module = sys.modules['__main__'].__spec__
+    return ' '.join(['python', '-m', module.name if module else sys.argv[0], *sys.argv[1:]])
