@@ -63,9 +63,7 @@ def change(**fields) -> Change:
     return lambda model: dataclasses.replace(model, **fields)
 
 
-def match_weights(
-    model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int
-) -> config.ModelConfig:
+def match_weights(model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int) -> config.ModelConfig:
     """The model with the widths in `field` scaled by one factor, the last of them then tuned, so that its weights come nearest `target`.
 
     Raises:
@@ -73,7 +71,7 @@ def match_weights(
     """
 
     def weights(widths):
-        return cost.total(dataclasses.replace(model, **{field: widths}), image, num_classes).weights
+        return cost.total(_with(model, field, widths), image, num_classes).weights
 
     def largest(make):  # the largest s with at most `target` weights (weights grow with s), 0 if there is none
         low, high = 0, 1
@@ -90,7 +88,11 @@ def match_weights(
     best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(weights(widths) - target))
     if abs(weights(best) - target) > 0.02 * target:
         raise errors.InputError(f'no {field} within 2 % of {target:,} weights: nearest is {best} with {weights(best):,}')
-    return dataclasses.replace(model, **{field: best})
+    return _with(model, field, best)
+
+
+def _with(model: config.ModelConfig, field: str, widths: tuple[int, ...]) -> config.ModelConfig:
+    return dataclasses.replace(model, **{field: widths})  # type: ignore[arg-type]
 
 
 def _scaled(shape: tuple[int, ...], s: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Exact counts of a network's weights, connections and multiplications, in Python integers; nothing is allocated (imports no jax).
 
-    weights      free parameters, biases and norm scales included
-    connections  input-output pairs with a weight on them; pairs with padding are left out, biases too
-    macs         multiply-adds of one image forward, counted as the layers compute them (padding is multiplied too)
+weights      free parameters, biases and norm scales included
+connections  input-output pairs with a weight on them; pairs with padding are left out, biases too
+macs         multiply-adds of one image forward, counted as the layers compute them (padding is multiplied too)
 """
 
 import math

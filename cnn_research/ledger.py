@@ -1,9 +1,9 @@
 """The folder of a sweep: what it is, which cells are claimed, and what each finished cell gave (imports no jax).
 
-    study.json      experiment and base configuration; a folder belongs to one
-    results.jsonl   a line per finished cell; history.jsonl: a line per cell and epoch
-    params/         the parameters of every finished cell, CELL.npz
-    .claims         the file whose byte locks are the claims: they vanish with the process that holds them, however it ends
+study.json      experiment and base configuration; a folder belongs to one
+results.jsonl   a line per finished cell; history.jsonl: a line per cell and epoch
+params/         the parameters of every finished cell, CELL.npz
+.claims         the file whose byte locks are the claims: they vanish with the process that holds them, however it ends
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Ledger:
         finally:
             self._lock(offset, fcntl.LOCK_UN)
 
-    def record(self, row: Mapping[str, Any], history: list[Mapping[str, Any]], params: Mapping[str, np.ndarray]) -> None:
+    def record(self, row: Mapping[str, Any], history: Sequence[Mapping[str, Any]], params: Mapping[str, np.ndarray]) -> None:
         """Keep a finished cell: parameters, then history, then its row, so that a row means that all is there.
 
         Raises:

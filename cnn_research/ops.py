@@ -24,7 +24,7 @@ from cnn_research import geometry
 Strides = tuple[int, int]
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
 _HIGHEST = lax.Precision.HIGHEST  # true float32: accelerators would otherwise use TF32 or bfloat16 products
-_BLOCK = 16  # images per block of patches in the kernel gradient
+_BLOCK = 8  # images per block of the kernel gradient
 _FEW_CHANNELS = 8  # below this, XLA's CPU convolution loses to patches and a matrix product
 
 
@@ -53,7 +53,7 @@ def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: 
     Raises:
       InputError: unknown padding, or a kernel larger than the image.
     """
-    kernel_size = kernel.shape[:2]
+    kernel_size = (kernel.shape[0], kernel.shape[1])
     if jax.default_backend() != 'cpu':
         return _xla(pad(x, kernel_size, strides, padding), kernel, strides)
     if strides != (1, 1) or kernel_size == (1, 1) or x.shape[-1] < _FEW_CHANNELS:
@@ -98,12 +98,13 @@ def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def max_pool(x: jax.Array, window: int) -> jax.Array:
     """Maximum over disjoint window x window squares; what does not fill a square at the right and bottom is left out.
 
-    A reshape and a maximum: on a CPU its gradient costs half of that of `lax.reduce_window`.
+    Rows first, then columns, by `maximum` of two at a time: on a CPU its gradient costs a third of that of `lax.reduce_window`.
     """
     n, height, width, channels = x.shape
     rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(n, rows, window, columns, window, channels).max(axis=(2, 4))
+    x = x[:, : rows * window, : columns * window].reshape(n, rows, window, columns * window, channels)
+    x = functools.reduce(jnp.maximum, [x[:, :, a] for a in range(window)]).reshape(n, rows, columns, window, channels)
+    return functools.reduce(jnp.maximum, [x[:, :, :, b] for b in range(window)])
 
 
 def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID') -> jax.Array:
@@ -133,12 +134,19 @@ def _cpu_convolution_backward(pads, saved, g):
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
-    """Sum over images and positions of patch times output gradient, a block of images at a time so that patches stay in the cache."""
+    """Sum over images and positions of patch times output gradient, as one product per block of images that stays in the cache.
+
+    Only the taps of one filter row are laid out (kw copies, not kh * kw); the product with kh copies of the output gradient, each
+    moved down by one row more, gives all rows of the filter at once.
+    """
     kh, kw, channels, features = shape
+    columns = g.shape[2]
 
     def product(x, g):
-        seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (kh, kw)).reshape(-1, kh * kw * channels)
-        return jnp.matmul(seen.T, g.reshape(-1, features), precision=_HIGHEST)
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        row = jnp.concatenate([x[:, :, b : b + columns] for b in range(kw)], axis=-1)
+        moved = jnp.concatenate([jnp.pad(g, ((0, 0), (a, kh - 1 - a), (0, 0), (0, 0))) for a in range(kh)], axis=-1)
+        return jnp.matmul(row.reshape(-1, kw * channels).T, moved.reshape(-1, kh * features), precision=_HIGHEST)
 
     def blocks(a):
         return a[: whole * _BLOCK].reshape(whole, _BLOCK, *a.shape[1:])
@@ -147,7 +155,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
     total = product(x[whole * _BLOCK :], g[whole * _BLOCK :])
     if whole:
         total, _ = lax.scan(lambda total, xg: (total + product(*xg), None), total, (blocks(x), blocks(g)))
-    return total.reshape(shape)
+    return total.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
 
 
 _cpu_convolution.defvjp(_cpu_convolution_forward, _cpu_convolution_backward)

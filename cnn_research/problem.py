@@ -9,6 +9,8 @@ import numpy as np
 from cnn_research import config, cost, errors
 from cnn_research.data import Dataset, canvas
 
+Array = jax.Array | np.ndarray
+
 # Every evaluated image stands at one position of its set, the same for all arms and seeds.
 _POSITION_SEED = 1989
 
@@ -36,9 +38,9 @@ class Problem:
 class Examples(NamedTuple):
     """Images uint8 [N, h, w, C], labels int32 [N], and where each stands on the canvas int32 [N, 2] (None: no canvas)."""
 
-    images: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
-    corners: jax.Array | np.ndarray | None
+    images: Array
+    labels: Array
+    corners: Array | None
 
 
 class Arrays(NamedTuple):
@@ -48,8 +50,8 @@ class Arrays(NamedTuple):
     validation: Examples
     test: Examples
     unseen: Examples | None
-    positions: jax.Array | np.ndarray | None
-    scale: jax.Array | np.ndarray
+    positions: Array | None
+    scale: Array
 
 
 def image_shape(data: config.DataConfig, dataset: Dataset) -> tuple[int, int, int]:

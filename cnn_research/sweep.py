@@ -124,14 +124,15 @@ def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
             share[cell] = value
     for process in team:
         if process.exitcode:
-            raise errors.InputError(
-                f'a worker process ended with status {process.exitcode} (out of memory?): run the same command again, perhaps with fewer --workers'
-            )
+            how = f'a worker process ended with status {process.exitcode} (out of memory?)'
+            raise errors.InputError(f'{how}: run the same command again, perhaps with fewer --workers')
 
 
 def default_workers() -> int:
     """One process per core on a CPU, one in all where there is an accelerator."""
-    return len(os.sched_getaffinity(0)) if on_cpu() and hasattr(os, 'sched_getaffinity') else (os.cpu_count() or 1) if on_cpu() else 1
+    if not on_cpu():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def on_cpu() -> bool:
@@ -148,7 +149,7 @@ def on_cpu() -> bool:
 
 @contextlib.contextmanager
 def _one_thread_each():
-    """The environment in which a worker on a CPU computes: one thread, so that its bits do not depend on the machine's cores or neighbours."""
+    """The environment of a worker on a CPU: one thread, so that its bits depend neither on the cores nor on the neighbours."""
     names = {'NPROC': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)

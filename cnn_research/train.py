@@ -1,10 +1,10 @@
-"""Training as pure functions: state, step, a chunk of steps as one compiled program, exact evaluation, fit. `jit` is in `programs` alone."""
+"""Training as pure functions: state, step, a chunk of steps as one program, exact evaluation, fit. `jit` is in `programs` alone."""
 
 import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.struct
 import jax
@@ -14,7 +14,7 @@ import optax
 
 from cnn_research import config, models
 from cnn_research.data import canvas
-from cnn_research.problem import Arrays, Examples, Problem
+from cnn_research.problem import Array, Arrays, Examples, Problem
 
 _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
 _EVALUATION_BATCH = 256
@@ -34,16 +34,16 @@ class State(flax.struct.PyTreeNode):
 class Metrics(NamedTuple):
     """Sums over examples, to be divided once: loss (nats), correct predictions, number of examples."""
 
-    loss: jax.Array
-    correct: jax.Array
-    count: jax.Array
+    loss: Array
+    correct: Array
+    number: Array
 
     def __add__(self, other: 'Metrics') -> 'Metrics':  # type: ignore[override]
         return Metrics(*(a + b for a, b in zip(self, other)))
 
     def means(self) -> dict[str, float]:
         """Mean loss and accuracy."""
-        return {'loss': float(self.loss) / int(self.count), 'accuracy': int(self.correct) / int(self.count)}
+        return {'loss': float(self.loss) / int(self.number), 'accuracy': int(self.correct) / int(self.number)}
 
 
 class Programs(NamedTuple):
@@ -96,6 +96,10 @@ def _model(problem: Problem) -> models.Network:
     return models.Network(problem.config.model, problem.num_classes)
 
 
+def _logits(problem: Problem, variables: Any, x: jax.Array) -> jax.Array:
+    return cast(jax.Array, _model(problem).apply(variables, x))
+
+
 def _key(seed: jax.Array, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
@@ -112,11 +116,11 @@ def epoch_order(problem: Problem, seed: jax.Array, epoch: jax.Array) -> jax.Arra
     return jax.random.permutation(jax.random.fold_in(_key(seed, _ORDER), epoch), problem.train_size)
 
 
-def pixels(problem: Problem, scale: jax.Array, images: jax.Array, corners: jax.Array | None) -> jax.Array:
+def pixels(problem: Problem, scale: Array, images: Array, corners: Array | None) -> jax.Array:
     """What the network sees: uint8 images [N, h, w, C], placed on the canvas where there is one, as scaled float32 [N, H, W, C]."""
     if corners is not None:
         images = canvas.place(images, corners, problem.image[:2])
-    return images.astype(jnp.float32) * scale
+    return jnp.asarray(images, jnp.float32) * scale
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
@@ -148,7 +152,7 @@ def chunk(
     """`count` steps of an epoch from its step `first` on. Steps depend on nothing but the state, so any chunking gives the same bits."""
     size = problem.batch_size
 
-    def body(i, carry):
+    def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
         chosen = jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)
         corners = None
@@ -162,7 +166,7 @@ def chunk(
     return jax.lax.fori_loop(0, count, body, (state, nothing))
 
 
-def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: jax.Array, examples: Examples) -> Metrics:
+def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: Array, examples: Examples) -> Metrics:
     """Metrics over all examples, each counted exactly once: the last batch is filled up and what fills it is masked."""
     number = len(examples.labels)
     batches = -(-number // _EVALUATION_BATCH)
@@ -173,14 +177,14 @@ def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: jax.Array, 
 
     def one(batch):
         (images, labels, corners), real = batch
-        logits = _model(problem).apply({'params': params, 'batch_stats': batch_stats}, pixels(problem, scale, images, corners))
-        return measure(logits, labels, real)
+        variables = {'params': params, 'batch_stats': batch_stats}
+        return measure(_logits(problem, variables, pixels(problem, scale, images, corners)), labels, real)
 
     sums = jax.lax.map(one, (jax.tree.map(batched, examples), batched(jnp.ones(number, jnp.int32))))
     return jax.tree.map(jnp.sum, sums)
 
 
-def score(problem: Problem, state: State, scale: jax.Array, examples: Examples) -> dict[str, float]:
+def score(problem: Problem, state: State, scale: Array, examples: Examples) -> dict[str, float]:
     """Mean loss and accuracy of a state on examples."""
     return programs(problem).evaluate(state.params, state.batch_stats, scale, examples).means()
 
@@ -195,7 +199,7 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
     for epoch in range(epochs):
         started = time.perf_counter()
         order, done = p.order(seed_, np.int32(epoch)), 0
-        total = Metrics(*(np.zeros((), t) for t in (np.float32, np.int32, np.int32)))
+        total = Metrics(np.zeros((), np.float32), np.zeros((), np.int32), np.zeros((), np.int32))
         while done < problem.steps_per_epoch and math.isfinite(total.loss):
             count = pace.next(problem.steps_per_epoch - done)
             state, metrics = p.chunk(state, data, seed_, order, np.int32(done), np.int32(count))
@@ -209,7 +213,8 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
         history.append(entry | {'seconds': time.perf_counter() - started})
         if not finite:
             break
-    return Fit(state, history, not finite or not math.isfinite(history[-1]['validation_loss']))
+    last = history[-1]['validation_loss']
+    return Fit(state, history, last is None or not math.isfinite(last))
 
 
 def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None]:

@@ -100,10 +100,10 @@ def _facts(experiment: str, cell: sweep.Cell, posed: problem.Problem) -> dict[st
 
 def _scores(posed: problem.Problem, fit: train.Fit, data: problem.Arrays, purpose: str) -> dict[str, Any]:
     """Final accuracies and losses; a tuning run sees no test image."""
-    splits = {'train': data.train, 'validation': data.validation}
+    splits: dict[str, problem.Examples | None] = {'train': data.train, 'validation': data.validation}
     if purpose != 'tune':
         splits |= {'test': data.test, 'unseen': data.unseen}
-    result = {}
+    result: dict[str, Any] = {}
     for name, examples in splits.items():
         if examples is not None and not fit.diverged:
             means = train.score(posed, fit.state, data.scale, examples)

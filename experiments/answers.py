@@ -31,7 +31,7 @@ def write(
     tables = [(f'{experiment.name} on {base.data.dataset}, every arm at learning rate {base.train.learning_rate:g}', summary)]
     table.write_csv(book.folder / 'summary.csv', summary)
     if own_rates:
-        own = table.summarise([row | {'purpose': 'main'} for row in _at_own_rates(rows, own_rates)], list(own_rates))
+        own = table.summarise(_at_own_rates(rows, own_rates), list(own_rates))
         tables.append(('every arm at its own best learning rate on validation data', own))
         table.write_csv(book.folder / 'summary_own_rate.csv', own)
     for caption, lines in tables:
@@ -55,12 +55,12 @@ def answer(summary: table.Summary) -> str:
     if not shown:
         return 'No cell has finished.'
     best = max(shown, key=lambda line: line['test_accuracy_mean'])
-    text = f'{best["arm"]} classifies best: {_percent(best, "test_accuracy_mean", "ci95_low", "ci95_high")} of the test images, with {best["weights"]:,} weights.'
+    text = f'{best["arm"]} classifies best: {_percent(best, *table.TEST)} of the test images, with {best["weights"]:,} weights.'
     if table.has_unseen(shown):
         unseen = [line for line in shown if line['unseen_accuracy_mean'] is not None]
         best, worst = (pick(unseen, key=lambda line: line['unseen_accuracy_mean']) for pick in (max, min))
-        interval = ('unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high')
-        text += f' At positions never seen in training, {best["arm"]} reaches {_percent(best, *interval)} and {worst["arm"]} {_percent(worst, *interval)}.'
+        text += f' At positions never seen in training, {best["arm"]} reaches {_percent(best, *table.UNSEEN)}'
+        text += f' and {worst["arm"]} {_percent(worst, *table.UNSEEN)}.'
     return text
 
 
@@ -75,19 +75,23 @@ def _at_own_rates(rows: Sequence[Mapping], own_rates: Mapping[str, float]) -> li
 
 def drawn(book: ledger.Ledger, arms, main, summary, dataset: Dataset, base: config.Config) -> list:
     """The figures of the page as (title, caption, markup)."""
-    result = [('Accuracy against weights', 'Up and to the left is better.', figures.figure_svg(figures.accuracy_against_weights(summary)))]
+    against = figures.figure_svg(figures.accuracy_against_weights(summary))
+    result = [('Accuracy against weights', 'Up and to the left is better.', against)]
     if table.has_unseen(summary):
         figure = figures.seen_against_unseen(summary, chance=1 / len(dataset.class_names))
-        result.append(('Seen and unseen positions', 'The same test images, where training put images and where it never did.', figures.figure_svg(figure)))
+        caption = 'The same test images, where training put images and where it never did.'
+        result.append(('Seen and unseen positions', caption, figures.figure_svg(figure)))
     finished = {row['cell'] for row in main}
     history = [row for row in book.history() if row['cell'] in finished]
     for measure in ('validation_accuracy', 'train_loss'):
         figure = figures.learning_curves(history, arms, measure=measure)
-        result.append((f'Learning curves: {measure.replace("_", " ")}', 'Mean over seeds; the band is the range.', figures.figure_svg(figure)))
+        name = f'Learning curves: {measure.replace("_", " ")}'
+        result.append((name, 'Mean over seeds; the band is the range.', figures.figure_svg(figure)))
     examples = first_layers(book, arms, main, dataset, base)
     if examples:
         caption = 'Filters of the first stage of the first seed, and what each makes of the first test image.'
-        result.append(('First filters', caption, figures.figure_img(figures.first_filters(examples), 'first-layer filters and their maps')))
+        markup = figures.figure_img(figures.first_filters(examples), 'first-layer filters and their maps')
+        result.append(('First filters', caption, markup))
     return result
 
 
@@ -123,10 +127,13 @@ def facts(base: config.Config, main: Sequence[Mapping], dataset: Dataset) -> dic
     def of(key):
         return ', '.join(sorted({str(row[key]) for row in main}))
 
+    held_out = f'{len(dataset.validation_images):,} validation, {len(dataset.test_images):,} test images'
+    d, t = base.data, base.train
+    placed = f'{d.canvas[0]} x {d.canvas[1]}, trained at {d.train_positions}, unseen {d.unseen_positions}' if d.canvas else 'none'
     return {
-        'data': f'{dataset.name}: {of("train_size")} training, {len(dataset.validation_images):,} validation, {len(dataset.test_images):,} test images',
-        'canvas': 'none' if base.data.canvas is None else f'{base.data.canvas[0]} x {base.data.canvas[1]}, trained at {base.data.train_positions}, unseen {base.data.unseen_positions}',
-        'training': f'{base.train.epochs} epochs, batch {base.train.batch_size}, {base.train.optimizer}, rate {base.train.learning_rate:g}, {base.train.schedule}',
+        'data': f'{dataset.name}: {of("train_size")} training, {held_out}',
+        'canvas': placed,
+        'training': f'{t.epochs} epochs, batch {t.batch_size}, {t.optimizer}, rate {t.learning_rate:g}, {t.schedule}',
         'seeds': str(len({row['seed'] for row in main})),
         'intervals': '95 % Student t over seeds',
         'code': f'commit {of("git")}, jax {of("jax")}, Python {platform.python_version()}',

@@ -1,5 +1,4 @@
-"""Which convolution may be replaced by a dense layer, at equal maps and at equal weights?
-"""
+"""Which convolution may be replaced by a dense layer, at equal maps and at equal weights?"""
 
 import dataclasses
 

@@ -1,5 +1,4 @@
-"""How large should a filter be, and do stacks of 3 x 3 replace larger ones?
-"""
+"""How large should a filter be, and do stacks of 3 x 3 replace larger ones?"""
 
 from cnn_research import ablation, config
 from experiments import runner
@@ -8,7 +7,12 @@ EXPERIMENT = ablation.Experiment(
     name='filter_size',
     question='How does accuracy depend on the filter size, and do stacks of 3 x 3 replace one 5 x 5 or 7 x 7?',
     arms={
-        **{f'k{k}': (lambda m, k=k: m.with_kernel_size(k)) for k in (1, 2, 3, 5, 7, 9)},
+        'k1': lambda m: m.with_kernel_size(1),
+        'k2': lambda m: m.with_kernel_size(2),
+        'k3': lambda m: m.with_kernel_size(3),
+        'k5': lambda m: m.with_kernel_size(5),
+        'k7': lambda m: m.with_kernel_size(7),
+        'k9': lambda m: m.with_kernel_size(9),
         'k3_stack2': lambda m: m.with_kernel_size(3).stacked(2),  # sees 5 x 5
         'k3_stack3': lambda m: m.with_kernel_size(3).stacked(3),  # sees 7 x 7
     },

@@ -17,16 +17,17 @@ _DATA = 'Data'
 _MODEL = 'Network (the arms change some of these; per-stage values are lists, or one value for all stages)'
 _TRAIN = 'Training'
 
+_RATES = ', '.join(f'{rate:g}' for rate in ablation.RATES)
 # group, name, parser, help. The default is the experiment's own unless it is said here.
 _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_WHAT, 'arms', str, 'which arms, by name, separated by commas (all)'),
     (_WHAT, 'seeds', int, 'how many seeds (5)'),
     (_WHAT, 'workdir', str, 'folder of results; the same command again resumes, more arms or seeds extend it (runs/NAME)'),
     (_WHAT, 'workers', int, 'processes (one per core on a CPU, one on an accelerator)'),
-    (_WHAT, 'tune', bool, f'also try the learning rates {", ".join(f"{r:g}" for r in ablation.RATES)} on validation data, and give each arm its own best'),
+    (_WHAT, 'tune', bool, f'also try the learning rates {_RATES} on validation data, and give each arm its own best'),
     (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set (digits)'),
     (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
-    (_DATA, 'raw_dir', str, 'folder of original files (RAW/fashion_mnist/*.gz, RAW/cifar10/cifar-10-batches-bin/*.bin): prepare from there, no network'),
+    (_DATA, 'raw_dir', str, 'folder of the original files, such as RAW/fashion_mnist/*.gz: prepare from there, without network'),
     (_DATA, 'train_size', int, 'number of training images'),
     (_DATA, 'canvas', 'size', 'put images on a black canvas of this side or HEIGHTxWIDTH'),
     (_DATA, 'train_positions', config.POSITIONS, 'where on the canvas training puts images'),

@@ -1,7 +1,6 @@
 """From an experiment's table of arms and the command line to a finished sweep with its table and page."""
 
 import dataclasses
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from cnn_research import ablation, config, data, errors, ledger, problem, sweep
 from cnn_research.ablation import RATES
 from experiments import flags
 
-_TUNING_SEEDS = (1000, 1001)  # rates are compared on seeds that no table shows
+_TUNING_SEEDS = (1000,)  # rates are compared on a seed that no table shows
 _SMALL = config.TrainConfig(epochs=30, batch_size=32, learning_rate=3e-3)
 _FULL = config.TrainConfig(epochs=10, batch_size=128, learning_rate=3e-3)
 
@@ -71,7 +70,7 @@ def run(experiment: ablation.Experiment) -> int:
     book.create({'experiment': experiment.name, 'base': base.to_json()})
     everything = cells('main', range(f.seeds), {arm: [base.train.learning_rate] for arm in arms})
     if f.tune:
-        everything += cells('tune', _TUNING_SEEDS, {arm: RATES for arm in arms})
+        everything += cells('tune', _TUNING_SEEDS, dict.fromkeys(arms, RATES))
     workers = f.workers or sweep.default_workers()
     sweep.run(book, experiment.name, everything, source, workers)
     own = {}
@@ -106,7 +105,7 @@ def best_rates(rows: list[dict], arms: list[str]) -> dict[str, float]:
 
 def common_rate(rows: list[dict], arms: list[str]) -> float:
     """The learning rate with the highest validation accuracy over all arms and tuning seeds."""
-    scores = {rate: 0.0 for rate in RATES}
+    scores = dict.fromkeys(RATES, 0.0)
     for row in rows:
         if row['purpose'] == 'tune' and row['arm'] in arms:
             scores[row['learning_rate']] += row['validation_accuracy'] or 0.0

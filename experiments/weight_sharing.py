@@ -1,5 +1,4 @@
-"""Does a filter that is shared over all positions find at new positions what it learned at old ones?
-"""
+"""Does a filter that is shared over all positions find at new positions what it learned at old ones?"""
 
 from cnn_research import ablation, config
 from experiments import runner

@@ -28,8 +28,7 @@ def fake_rows(arms, seeds=5, lone=None):
     for index, (arm, (weights, test, unseen)) in enumerate(arms.items()):
         for seed in range(1 if arm == lone else seeds):
             test_accuracy, unseen_accuracy = (
-                None if mean is None else float(np.clip(rng.normal(mean, 0.004 + 0.12 * (1 - mean)), 0, 1))
-                for mean in (test, unseen)
+                None if mean is None else float(np.clip(rng.normal(mean, 0.004 + 0.12 * (1 - mean)), 0, 1)) for mean in (test, unseen)
             )
             row = {
                 'experiment': 'weight_sharing', 'cell': f'{arm}-{seed}', 'arm': arm, 'seed': seed, 'purpose': 'main',
@@ -84,7 +83,5 @@ def every_figure(arms, lone=None):
     rows = fake_rows(arms, lone=lone)
     summary, history = summarise(rows, list(arms)), fake_history(rows)
     drawn = [figures.accuracy_against_weights(summary)]
-    drawn += [
-        figures.learning_curves(history, list(arms), measure) for measure in ('validation_accuracy', 'train_loss')
-    ]
+    drawn += [figures.learning_curves(history, list(arms), measure) for measure in ('validation_accuracy', 'train_loss')]
     return [*drawn, figures.seen_against_unseen(summary, 0.1)] if has_unseen(summary) else drawn

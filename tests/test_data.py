@@ -43,12 +43,8 @@ def test_digits_are_those_of_scikit_learn_each_used_once():
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    expected = sorted(
-        (*np.rint(image * 255 / 16).astype(int), label) for image, label in zip(pixels, labels, strict=True)
-    )
-    loaded = [
-        (*image.ravel(), label) for split in arrays(data.load('digits')) for image, label in zip(*split, strict=True)
-    ]
+    expected = sorted((*np.rint(image * 255 / 16).astype(int), label) for image, label in zip(pixels, labels, strict=True))
+    loaded = [(*image.ravel(), label) for split in arrays(data.load('digits')) for image, label in zip(*split, strict=True)]
     assert sorted(loaded) == expected
     assert max(max(row[:-1]) for row in loaded) == 255
 
@@ -85,9 +81,7 @@ def test_too_few_images_for_validation():
         cut_validation('some', Split(np.zeros((9, 1, 1, 1), np.uint8), np.zeros(9, np.int32)))
 
 
-@pytest.mark.parametrize(
-    'name', ['', '../mnist', 'mnist/../..', 'mnist/..', '/etc', 'a/b/c', 'mnist:1.0.0\n', 'a b', 'mnist/.', 'x:..']
-)
+@pytest.mark.parametrize('name', ['', '../mnist', 'mnist/../..', 'mnist/..', '/etc', 'a/b/c', 'mnist:1.0.0\n', 'a b', 'mnist/.', 'x:..'])
 def test_names_that_are_paths_are_refused(name, tmp_path):
     with pytest.raises(InputError, match='no name of a data set'):
         data.load(name, data_dir=str(tmp_path))
@@ -95,9 +89,7 @@ def test_names_that_are_paths_are_refused(name, tmp_path):
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path):
-    with pytest.raises(
-        InputError, match='unknown data set .nope.; known: digits, fashion_mnist, mnist, cifar10, and any'
-    ):
+    with pytest.raises(InputError, match='unknown data set .nope.; known: digits, fashion_mnist, mnist, cifar10, and any'):
         data.load('nope', data_dir=str(tmp_path))
 
 
@@ -120,9 +112,7 @@ def test_unprepared_set_without_network_fails_soon(name, tmp_path):
     environment = {'http_proxy': 'http://127.0.0.1:9', 'https_proxy': 'http://127.0.0.1:9', 'no_proxy': ''}
     start = time.monotonic()
     call = [sys.executable, '-m', 'cnn_research.data', name, f'--data_dir={tmp_path}']
-    done = subprocess.run(
-        call, capture_output=True, text=True, env=environment, cwd=pathlib.Path(data.__file__).parents[2]
-    )
+    done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=pathlib.Path(data.__file__).parents[2])
     assert time.monotonic() - start < 2
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.count('\n') == 1

@@ -119,9 +119,7 @@ def test_damaged_compressed_data(raw):
     assert str(path) in refused('mnist', raw)
 
 
-@pytest.mark.parametrize(
-    'name, first, second', [('mnist', 0, 2), ('mnist', 1, 3), ('cifar10', 0, 5), ('cifar10', 1, 2)]
-)
+@pytest.mark.parametrize('name, first, second', [('mnist', 0, 2), ('mnist', 1, 3), ('cifar10', 0, 5), ('cifar10', 1, 2)])
 def test_swapped_files_are_recognised(name, first, second, raw):
     one, other = path_of(name, raw, first), path_of(name, raw, second)
     one_content, other_content = one.read_bytes(), other.read_bytes()

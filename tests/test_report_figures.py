@@ -60,9 +60,7 @@ def test_drawing_leaves_matplotlib_settings_alone():
 
 def test_figures_take_one_run_per_arm_no_run_and_unknown_measurements():
     one = {'a $x_1$': (0, 1.0, None)}
-    assert 'n = 1 seed per arm' in figures.figure_svg(
-        figures.learning_curves(fake_history(fake_rows(one, 1), 1), list(one))
-    )
+    assert 'n = 1 seed per arm' in figures.figure_svg(figures.learning_curves(fake_history(fake_rows(one, 1), 1), list(one)))
     nothing = summarise([], ['a', 'b'])
     assert 'no finished run: a, b' in figures.figure_svg(figures.accuracy_against_weights(nothing))
     assert 'no finished run' in figures.figure_svg(figures.learning_curves([], ['a', 'b']))
@@ -93,9 +91,7 @@ def test_diverging_colours_are_symmetric_about_zero():
     assert all(low == -high for low, high in limits)
 
 
-@pytest.mark.parametrize(
-    'broken', [{'filters': np.zeros((2, 3, 3, 2))}, {'image': np.zeros((9, 9))}, {'maps': np.zeros((1, 9, 9))}]
-)
+@pytest.mark.parametrize('broken', [{'filters': np.zeros((2, 3, 3, 2))}, {'image': np.zeros((9, 9))}, {'maps': np.zeros((1, 9, 9))}])
 def test_filter_examples_with_wrong_shapes_are_refused(broken):
     good = fake_example(count=2)
     fields = {'arm': 'a', 'filters': good.filters, 'image': good.image, 'maps': good.maps, 'note': ''} | broken

@@ -55,9 +55,7 @@ def summary(dataset: data.Dataset, place: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog='python -m cnn_research.data', description='Prepares and verifies a data set.', allow_abbrev=False
-    )
+    parser = _Parser(prog='python -m cnn_research.data', description='Prepares and verifies a data set.', allow_abbrev=False)
     parser.add_argument('name', help=f'{", ".join(data.names())}, or the name of another prepared TFDS set')
     parser.add_argument('--data_dir', help='folder of prepared TFDS sets (default: the one of TFDS)')
     parser.add_argument('--raw_dir', help='folder of original files, read instead of the network')

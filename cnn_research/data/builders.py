@@ -34,6 +34,8 @@ class _FromOriginals:
     Name, version, features and keys are the official ones, so the official class opens what this one prepares.
     """
 
+    name: str
+
     def __init__(self, *, raw_dir: str | None, **kwargs):
         self._raw_dir = raw_dir
         super().__init__(**kwargs)
@@ -54,15 +56,15 @@ class _FromOriginals:
         return {'image': picture, 'label': label}
 
 
-class _Mnist(_FromOriginals, mnist.MNIST, skip_registration=True):
+class _Mnist(_FromOriginals, mnist.MNIST, skip_registration=True):  # type: ignore[call-arg]
     name = 'mnist'
 
 
-class _FashionMnist(_FromOriginals, mnist.FashionMNIST, skip_registration=True):
+class _FashionMnist(_FromOriginals, mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
     name = 'fashion_mnist'
 
 
-class _Cifar10(_FromOriginals, cifar.Cifar10, skip_registration=True):
+class _Cifar10(_FromOriginals, cifar.Cifar10, skip_registration=True):  # type: ignore[call-arg]
     name = 'cifar10'
     # The official class reads them from a file of the archive that a folder of original files may lack.
     LABELS = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

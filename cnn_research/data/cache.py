@@ -14,6 +14,7 @@ import os
 import pathlib
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -73,8 +74,7 @@ def _read(folder: pathlib.Path, identity: str) -> Content:
     if index['layout'] != LAYOUT or index['identity'] != identity:
         raise CacheError('it belongs to another preparation of the set')
     splits = {
-        name: Split(*(_read_array(folder / file, sha256) for file, sha256 in files.items()))
-        for name, files in index['splits'].items()
+        name: Split(*(_read_array(folder / file, sha256) for file, sha256 in files.items())) for name, files in index['splits'].items()
     }
     return splits, tuple(index['class_names'])
 
@@ -88,7 +88,7 @@ def _read_array(path: pathlib.Path, sha256: str) -> np.ndarray:
 
 def _write(folder: pathlib.Path, identity: str, splits: dict[str, Split], class_names: tuple[str, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    index = {'layout': LAYOUT, 'identity': identity, 'class_names': class_names, 'splits': {}}
+    index: dict[str, Any] = {'layout': LAYOUT, 'identity': identity, 'class_names': class_names, 'splits': {}}
     for name, split in splits.items():
         arrays = {f'{name}_images.npy': split.images, f'{name}_labels.npy': split.labels}
         index['splits'][name] = {file: _write_array(folder / file, array) for file, array in arrays.items()}

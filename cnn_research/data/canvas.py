@@ -20,9 +20,7 @@ def positions(name: str, image: tuple[int, int], canvas: tuple[int, int]) -> np.
       InputError: the canvas is smaller than the image, or the set is empty because the canvas leaves no room.
     """
     if canvas[0] < image[0] or canvas[1] < image[1]:
-        raise errors.InputError(
-            f'canvas {canvas[0]}x{canvas[1]} is smaller than the images of {image[0]}x{image[1]}: give a larger canvas'
-        )
+        raise errors.InputError(f'canvas {canvas[0]}x{canvas[1]} is smaller than the images of {image[0]}x{image[1]}: give a larger canvas')
     rows, columns = canvas[0] - image[0] + 1, canvas[1] - image[1] + 1
     row, column = np.mgrid[:rows, :columns]
     chosen = {
@@ -46,7 +44,7 @@ def without(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.array([p for p in some.tolist() if tuple(p) not in taken], np.int32).reshape(-1, 2)
 
 
-def place(images: jax.Array, corners: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+def place(images: jax.Array | np.ndarray, corners: jax.Array | np.ndarray, canvas: tuple[int, int]) -> jax.Array:
     """Each image [N, h, w, C] on a black canvas [N, H, W, C] with its upper left pixel at `corners` [N, 2] (inside, not checked)."""
 
     def one(image, corner):

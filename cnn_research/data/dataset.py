@@ -35,7 +35,7 @@ class Dataset:
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 digest.update(repr(value.shape).encode())
-                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')))
+                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).data)
         return digest.hexdigest()
 
 

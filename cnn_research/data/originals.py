@@ -10,7 +10,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import IO, cast
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def read_file(path: pathlib.Path, original: Original) -> bytes:
     if not path.is_file():
         raise InputError(f'original file missing: {path}; put the file {original.file} there')
     try:
-        with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
+        with cast(IO[bytes], gzip.open(path) if path.suffix == '.gz' else path.open('rb')) as file:
             content = _read_bounded(file, original)
     except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
         raise InputError(f'cannot read original file {path}: {error}; fetch it again') from error
@@ -114,7 +114,7 @@ def record_order(split: str, count: int) -> np.ndarray:
     return np.array(sorted(range(count), key=key), np.int64)
 
 
-def _read_bounded(file: BinaryIO, original: Original) -> bytes:
+def _read_bounded(file: IO[bytes], original: Original) -> bytes:
     # One byte more than expected tells a file that is too long; a decompression bomb gets no further.
     return file.read(original.size + 1)
 

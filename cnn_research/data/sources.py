@@ -75,9 +75,7 @@ def find(name: str, root: pathlib.Path, raw_dir: str | None) -> pathlib.Path:
 
     folder = builders.open_named(name, root)
     if folder is None:
-        raise InputError(
-            f'{name} is not prepared in {root}: run `tfds build {name} --file_format=array_record --data_dir={root}`'
-        )
+        raise InputError(f'{name} is not prepared in {root}: run `tfds build {name} --file_format=array_record --data_dir={root}`')
     return folder
 
 

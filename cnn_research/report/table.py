@@ -173,10 +173,7 @@ def differences(rows: Sequence[Row], arms: Sequence[str], reference: str) -> lis
         if row['arm'] in accuracy and row['status'] == 'ok' and row['test_accuracy'] is not None:
             accuracy[row['arm']][row['seed']] = row['test_accuracy']
     intervals = [(arm, paired_difference(accuracy[arm], accuracy[reference])) for arm in arms if arm != reference]
-    return [
-        {'arm': arm, 'n': pair.n, 'difference': pair.mean, 'ci95_low': pair.low, 'ci95_high': pair.high}
-        for arm, pair in intervals
-    ]
+    return [{'arm': arm, 'n': pair.n, 'difference': pair.mean, 'ci95_low': pair.low, 'ci95_high': pair.high} for arm, pair in intervals]
 
 
 def format_differences(rows: Sequence[Row], arms: Sequence[str], reference: str) -> str:
