@@ -15,7 +15,7 @@ EXPERIMENT = ablation.Experiment(
         'dense_gmp': lambda m: ablation.change(head='gmp')(m.with_sharing('dense')),
     },
     small=runner.digits(config.ModelConfig(features=(16, 32), head='flatten')),
-    full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),
+    full=runner.full(config.ModelConfig(features=(8, 16), head='flatten'), learning_rate=1e-2),
 )
 
 if __name__ == '__main__':
