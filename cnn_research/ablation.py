@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cnn_research import config, cost, errors
 
 Change = Callable[[config.ModelConfig], config.ModelConfig]
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)  # the learning rates that are tried on validation data
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # the learning rates that are tried on validation data
 
 
 class Matched(NamedTuple):

@@ -44,11 +44,14 @@ class Examples(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """The splits of a problem. `positions` [P, 2]: where training puts images (None: no canvas); `scale` [C] multiplies raw pixels."""
+    """The splits of a problem in host memory (on the device only `train` is held, the others are None).
+
+    `positions` [P, 2]: where training puts images (None: no canvas); `scale` [C] is what raw pixels are multiplied by.
+    """
 
     train: Examples
-    validation: Examples
-    test: Examples
+    validation: Examples | None
+    test: Examples | None
     unseen: Examples | None
     positions: Array | None
     scale: Array

@@ -166,33 +166,34 @@ def chunk(
     return jax.lax.fori_loop(0, count, body, (state, nothing))
 
 
-def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: Array, examples: Examples) -> Metrics:
-    """Metrics over all examples, each counted exactly once: the last batch is filled up and what fills it is masked."""
-    number = len(examples.labels)
-    batches = -(-number // _EVALUATION_BATCH)
-
-    def batched(a):
-        fill = jnp.zeros((batches * _EVALUATION_BATCH - number, *a.shape[1:]), a.dtype)
-        return jnp.concatenate([a, fill]).reshape(batches, _EVALUATION_BATCH, *a.shape[1:])
-
-    def one(batch):
-        (images, labels, corners), real = batch
-        variables = {'params': params, 'batch_stats': batch_stats}
-        return measure(_logits(problem, variables, pixels(problem, scale, images, corners)), labels, real)
-
-    sums = jax.lax.map(one, (jax.tree.map(batched, examples), batched(jnp.ones(number, jnp.int32))))
-    return jax.tree.map(jnp.sum, sums)
+def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: Array, examples: Examples, weights: Array) -> Metrics:
+    """Metrics over one batch of examples, each counted `weights` [N] (0 or 1) times."""
+    variables = {'params': params, 'batch_stats': batch_stats}
+    logits = _logits(problem, variables, pixels(problem, scale, examples.images, examples.corners))
+    return measure(logits, jnp.asarray(examples.labels), jnp.asarray(weights))
 
 
 def score(problem: Problem, state: State, scale: Array, examples: Examples) -> dict[str, float]:
-    """Mean loss and accuracy of a state on examples."""
-    return programs(problem).evaluate(state.params, state.batch_stats, scale, examples).means()
+    """Mean loss and accuracy of a state on examples, each counted exactly once: what fills up the last batch is masked.
+
+    All splits go through one compiled program, a batch at a time; the sums are kept in float64.
+    """
+    number, size = len(examples.labels), _EVALUATION_BATCH
+    total = Metrics(np.zeros((), np.float64), np.zeros((), np.int64), np.zeros((), np.int64))
+    for first in range(0, number, size):
+        # Rows past the end repeat the last one: any row will do, for it weighs nothing.
+        rows = np.minimum(np.arange(first, first + size), number - 1)
+        batch = jax.tree.map(lambda a, rows=rows: a[rows], examples)
+        weights = (np.arange(first, first + size) < number).astype(np.int32)
+        total += jax.device_get(programs(problem).evaluate(state.params, state.batch_stats, scale, batch, weights))
+    return total.means()
 
 
 def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float], None] = lambda share: None) -> Fit:
     """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite."""
     p, epochs = programs(problem), problem.config.train.epochs
-    data = jax.tree.map(jnp.asarray, data)
+    assert data.validation is not None
+    resident = data._replace(train=jax.tree.map(jnp.asarray, data.train), validation=None, test=None, unseen=None)
     seed_ = np.uint32(seed)
     state, history = p.init(seed_), []
     pace = _Pace(problem.steps_per_epoch)
@@ -202,7 +203,7 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
         total = Metrics(np.zeros((), np.float32), np.zeros((), np.int32), np.zeros((), np.int32))
         while done < problem.steps_per_epoch and math.isfinite(total.loss):
             count = pace.next(problem.steps_per_epoch - done)
-            state, metrics = p.chunk(state, data, seed_, order, np.int32(done), np.int32(count))
+            state, metrics = p.chunk(state, resident, seed_, order, np.int32(done), np.int32(count))
             total += jax.device_get(metrics)
             done += count
             pace.finished(count)

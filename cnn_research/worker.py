@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -66,7 +65,7 @@ def run_cell(
     history: list[dict[str, Any]] = []
     params: dict[str, np.ndarray] = {}
     try:
-        data = jax.tree.map(jnp.asarray, problem.arrays(posed, dataset, cell.seed))
+        data = problem.arrays(posed, dataset, cell.seed)
         fit = train.fit(posed, data, cell.seed, on_progress)
         history = [{'cell': cell.name, **_who(cell), **{k: _finite(v) for k, v in entry.items()}} for entry in fit.history]
         row |= _scores(posed, fit, data, cell.purpose)

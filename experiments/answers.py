@@ -17,8 +17,6 @@ def write(
     experiment: ablation.Experiment,
     book: ledger.Ledger,
     base: config.Config,
-    arms: Sequence[str],
-    seeds: Sequence[int],
     own_rates: Mapping[str, float],
     dataset: Dataset,
     command: str,
@@ -69,8 +67,10 @@ def _percent(line: Mapping, mean: str, low: str, high: str) -> str:
     return f'{100 * line[mean]:.1f} %{interval}'
 
 
-def _at_own_rates(rows: Sequence[Mapping], own_rates: Mapping[str, float]) -> list[Mapping]:
-    return [row for row in rows if row['purpose'] == 'own_rate' and own_rates.get(row['arm']) == row['learning_rate']]
+def _at_own_rates(rows: Sequence[Mapping], own_rates: Mapping[str, float]) -> list[dict]:
+    """Each arm's runs at its own rate: the main ones where that is the common rate."""
+    found = [row for row in rows if row['purpose'] != 'tune' and own_rates.get(row['arm']) == row['learning_rate']]
+    return [{**row, 'purpose': 'own_rate'} for row in found]
 
 
 def drawn(book: ledger.Ledger, arms, main, summary, dataset: Dataset, base: config.Config) -> list:

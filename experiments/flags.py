@@ -1,7 +1,8 @@
-"""The command line of every experiment: flags, grouped help, and the configuration they make (absl is used here and in `runner` alone)."""
+"""The command line of every experiment: flags, grouped help, and the configuration they make (absl is used here alone)."""
 
 import dataclasses
 import re
+import shlex
 import sys
 import textwrap
 from typing import Any
@@ -95,10 +96,16 @@ def _shown_default(experiment: ablation.Experiment, name: str) -> str:
     bases = [_current(base, name) for base in (experiment.small, experiment.full)]
     if bases[0] is _NOT_A_FIELD:
         return ''
-    small, full = (','.join(map(str, b)) or 'none' if isinstance(b, tuple) else 'none' if b is None else str(b) for b in bases)
+    small, full = (_shown(name, value) for value in bases)
     if name == 'train_size':
         small = full = 'all'
     return f' ({small})' if small == full else f' (digits: {small}; other sets: {full})'
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return ('x' if name == 'canvas' else ',').join(map(str, value)) or 'none'
+    return 'none' if value is None else str(value)
 
 
 _NOT_A_FIELD = object()
@@ -128,15 +135,16 @@ def base_config(experiment: ablation.Experiment) -> config.Config:
             continue
         given[part][field] = _read(name, kind, value)
     stages = len(given['model'].get('features', base.model.features))
-    model = {k: _spread(getattr(base.model, k), stages) for k in (*_PER_STAGE, 'sharing')} | given['model']
-    model |= {k: _spread(model[k], stages) for k in _PER_STAGE}
-    changed = {'model': model, 'data': given['data'], 'train': given['train']}
+    model = {name: _follow(getattr(base.model, name), stages) for name in (*_PER_STAGE, 'sharing')}
+    for name, values in given['model'].items():
+        model[name] = values * stages if name in _PER_STAGE and len(values) == 1 else values
+    changed = {**given, 'model': model}
     return dataclasses.replace(base, **{p: dataclasses.replace(getattr(base, p), **fields) for p, fields in changed.items()})
 
 
-def _spread(values: tuple, stages: int) -> tuple:
-    """One value for all stages, or as many as there are; a base's values follow a new number of stages when they are all equal."""
-    return values[:1] * stages if len(set(values)) == 1 else values
+def _follow(values: tuple, stages: int) -> tuple:
+    """A base's values for another number of stages: its first ones, the last of them repeated."""
+    return (values + values[-1:] * stages)[:stages]
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
@@ -171,7 +179,7 @@ def asked_for_help(argv: list[str]) -> bool:
     return any(arg in ('--help', '-help', '-h', '--helpfull', '--helpshort') for arg in argv[1:])
 
 
-def script_command() -> str:
+def command(argv: list[str]) -> str:
     """The command that was typed, for the report."""
-    module = sys.modules['__main__'].__spec__
-    return ' '.join(['python', '-m', module.name if module else sys.argv[0], *sys.argv[1:]])
+    module = getattr(sys.modules['__main__'], '__spec__', None)
+    return shlex.join(['python', '-m', module.name, *argv[1:]] if module else ['python', *argv])

@@ -2,17 +2,18 @@
 
 import dataclasses
 import signal
+import statistics
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-from absl import app
-
-from cnn_research import ablation, config, data, errors, ledger, problem, sweep
+from cnn_research import ablation, config, cost, data, errors, ledger, problem, sweep
 from cnn_research.ablation import RATES
 from experiments import flags
 
 _TUNING_SEEDS = (1000,)  # rates are compared on a seed that no table shows
-_SMALL = config.TrainConfig(epochs=30, batch_size=32, learning_rate=3e-3)
+_SMALL = config.TrainConfig(epochs=30, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=10, batch_size=128, learning_rate=3e-3)
 
 
@@ -27,15 +28,17 @@ def full(model: config.ModelConfig, **train) -> config.Config:
     return config.Config(model, config.DataConfig('fashion_mnist'), dataclasses.replace(_FULL, **train))
 
 
-def main(experiment: ablation.Experiment, doc: str) -> None:
+def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Run the experiment as the command line says, and exit: 0 done, 1 a cell failed, 2 bad input, 128 + n on signal n."""
+    argv = sys.argv if argv is None else list(argv)
     flags.define()
-    if flags.asked_for_help(sys.argv):
+    if flags.asked_for_help(argv):
         print(flags.help_text(experiment, doc))
         sys.exit(0)
     signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
-        app.run(lambda _: sys.exit(run(experiment)), flags_parser=flags.parse)
+        flags.parse(argv)
+        sys.exit(run(experiment, flags.command(argv)))
     except errors.InputError as e:
         print(f'{experiment.name}: {e}', file=sys.stderr)
         sys.exit(2)
@@ -45,12 +48,12 @@ def main(experiment: ablation.Experiment, doc: str) -> None:
         sys.exit(128 + number)
 
 
-def _raise_interrupted(number, frame):
+def _raise_interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def run(experiment: ablation.Experiment) -> int:
-    """The whole job; the exit status. Raises InputError before anything is written."""
+def run(experiment: ablation.Experiment, command: str) -> int:
+    """The whole job; the exit status. Raises InputError, for what the flags ask, before anything is written."""
     f = flags.FLAGS
     config.positive('seeds', f.seeds)
     if f.workers is not None:
@@ -59,54 +62,43 @@ def run(experiment: ablation.Experiment) -> int:
     source = sweep.Source(f.dataset, f.data_dir, f.raw_dir)
     dataset = data.load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
     image, classes = problem.image_shape(base.data, dataset), len(dataset.class_names)
-    configs = {arm: c for arm, c in experiment.resolve(base, image, classes).items() if arm in arms}
-    for c in configs.values():
-        problem.make(c, dataset)
-
-    def cells(purpose, seeds, rates):
-        return [_cell(a, s, _with_rate(configs[a], r), image, classes, purpose) for a in rates for r in rates[a] for s in seeds]
-
+    problem.make(base, dataset)
+    configs = experiment.resolve(base, image, classes)
     book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
     book.create({'experiment': experiment.name, 'base': base.to_json()})
-    everything = cells('main', range(f.seeds), {arm: [base.train.learning_rate] for arm in arms})
+
+    def train(wanted: list[tuple[str, float, str]], seeds: Sequence[int]) -> list[sweep.Cell]:
+        """The cells of (arm, rate, purpose) for all seeds."""
+        cells = []
+        for arm, rate, purpose in wanted:
+            c = dataclasses.replace(configs[arm], train=dataclasses.replace(base.train, learning_rate=rate))
+            macs = cost.total(c.model, image, classes).macs
+            cells += [sweep.Cell(arm, seed, c, macs, purpose) for seed in seeds]
+        return cells
+
+    seeds, workers = range(f.seeds), f.workers or sweep.default_workers()
+    cells = train([(arm, base.train.learning_rate, 'main') for arm in arms], seeds)
+    own: dict[str, float] = {}
     if f.tune:
-        everything += cells('tune', _TUNING_SEEDS, dict.fromkeys(arms, RATES))
-    workers = f.workers or sweep.default_workers()
-    sweep.run(book, experiment.name, everything, source, workers)
-    own = {}
+        cells += train([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
+    sweep.run(book, experiment.name, cells, source, workers)
     if f.tune:
-        own = best_rates(list(book.results().values()), arms)
-        sweep.run(book, experiment.name, cells('own_rate', range(f.seeds), {a: [r] for a, r in own.items()}), source, workers)
+        scores = validation_scores(book.results().values(), arms)
+        own = {arm: max(RATES, key=lambda rate, arm=arm: scores[arm][rate]) for arm in arms}  # type: ignore[misc]
+        common = max(RATES, key=lambda rate: sum(scores[arm][rate] for arm in arms))
+        print(f'validation accuracy over all arms is best at learning rate {common:g}')
+        retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != base.train.learning_rate]
+        sweep.run(book, experiment.name, train(retrained, seeds), source, workers)
     from experiments import answers  # figures and feature maps: imported when there is something to show
 
-    answers.write(experiment, book, base, arms, range(f.seeds), own, dataset, flags.script_command())
+    answers.write(experiment, book, base, own, dataset, command)
     return int(any(row['status'] == 'failed' for row in book.results().values()))
 
 
-def _with_rate(c: config.Config, rate: float) -> config.Config:
-    return dataclasses.replace(c, train=dataclasses.replace(c.train, learning_rate=rate))
-
-
-def _cell(arm: str, seed: int, c: config.Config, image, classes: int, purpose: str) -> sweep.Cell:
-    from cnn_research import cost
-
-    return sweep.Cell(arm, seed, c, cost.total(c.model, image, classes).macs, purpose)
-
-
-def best_rates(rows: list[dict], arms: list[str]) -> dict[str, float]:
-    """Each arm's learning rate with the highest mean validation accuracy over the tuning seeds; diverged runs count as zero."""
-
-    def accuracy(arm, rate):
-        scores = [r['validation_accuracy'] or 0.0 for r in rows if (r['arm'], r['purpose'], r['learning_rate']) == (arm, 'tune', rate)]
-        return sum(scores) / len(scores)
-
-    return {arm: max(RATES, key=lambda rate: accuracy(arm, rate)) for arm in arms}
-
-
-def common_rate(rows: list[dict], arms: list[str]) -> float:
-    """The learning rate with the highest validation accuracy over all arms and tuning seeds."""
-    scores = dict.fromkeys(RATES, 0.0)
+def validation_scores(rows: Iterable[Mapping[str, Any]], arms: Sequence[str]) -> dict[str, dict[float, float]]:
+    """Mean validation accuracy of the tuning runs by arm and learning rate; a run that did not end counts as zero."""
+    found: dict[str, dict[float, list[float]]] = {arm: {rate: [] for rate in RATES} for arm in arms}
     for row in rows:
-        if row['purpose'] == 'tune' and row['arm'] in arms:
-            scores[row['learning_rate']] += row['validation_accuracy'] or 0.0
-    return max(RATES, key=lambda rate: scores[rate])
+        if row['purpose'] == 'tune' and row['learning_rate'] in found.get(row['arm'], ()):
+            found[row['arm']][row['learning_rate']].append(row['validation_accuracy'] or 0.0)
+    return {arm: {rate: statistics.fmean(scores) for rate, scores in rates.items()} for arm, rates in found.items()}

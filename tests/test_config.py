@@ -71,7 +71,8 @@ def test_configurations_are_frozen(part):
 @pytest.mark.parametrize('value', [0, -1, 1.0, True, '3', None])
 @pytest.mark.parametrize('field', ['features', 'kernel_sizes', 'strides', 'pools', 'hidden'])
 def test_a_size_that_is_no_count_is_refused_by_name(field, value):
-    with pytest.raises(errors.InputError, match=re.escape(f'{field} must be a whole number of at least 1, got {value!r}')):
+    message = re.escape(f'{field} must be a whole number of at least 1, got {value!r}')
+    with pytest.raises(errors.InputError, match=message):
         ModelConfig(**{**ONE, field: (value,)})
 
 
@@ -111,8 +112,8 @@ def test_a_number_out_of_its_bounds_is_refused_with_the_bounds(field, values, bo
         (lambda: ModelConfig(head='mean'), "head 'mean'", HEADS),
         (lambda: TrainConfig(optimizer='lamb'), "optimizer 'lamb'", 'adam, sgd'),
         (lambda: TrainConfig(schedule='step'), "schedule 'step'", 'cosine, constant'),
-        (lambda: DataConfig(canvas=(9, 9), train_positions='up'), "train_positions 'up'", POSITIONS),
-        (lambda: DataConfig(canvas=(9, 9), train_positions='any', unseen_positions='up'), "unseen_positions 'up'", POSITIONS),
+        (lambda: DataConfig('a', None, (9, 9), 'up'), "train_positions 'up'", POSITIONS),
+        (lambda: DataConfig('a', None, (9, 9), 'any', 'up'), "unseen_positions 'up'", POSITIONS),
     ],
     ids=['sharing', 'padding', 'norm', 'head', 'optimizer', 'schedule', 'train_positions', 'unseen_positions'],
 )  # fmt: skip
@@ -174,6 +175,6 @@ def test_a_stack_of_3x3_sees_what_one_larger_filter_sees(depth, seen):
 
 
 def test_what_the_command_line_needs_for_help_imports_no_jax():
-    modules = ', '.join(f'cnn_research.{name}' for name in ('config', 'geometry', 'cost', 'ablation', 'ledger', 'sweep'))
-    code = f"import sys; import {modules}; sys.exit('jax' in sys.modules)"
+    modules = 'ablation, config, cost, geometry, ledger, sweep'
+    code = f"import sys; from cnn_research import {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

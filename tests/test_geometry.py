@@ -18,7 +18,8 @@ many = settings(max_examples=300, deadline=None, derandomize=True)
 
 def linen_output_size(size, kernel, stride, padding):
     """The length of what nn.Conv makes of `size` pixels."""
-    conv = nn.Conv(1, (kernel,), strides=(stride,), padding=[(kernel - 1, kernel - 1)] if padding == 'FULL' else padding)
+    pads = [(kernel - 1, kernel - 1)] if padding == 'FULL' else padding
+    conv = nn.Conv(1, (kernel,), (stride,), pads)
     output, _ = jax.eval_shape(conv.init_with_output, jax.random.key(0), jnp.zeros((1, size, 1)))
     return output.shape[1]
 

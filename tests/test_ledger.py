@@ -1,0 +1,235 @@
+"""The folder of a sweep: other processes, kills, torn lines, damaged files, a full disk, and reading a cell back."""
+
+import resource  # noqa: F401, used by the code of other processes
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn_research import data, errors, ledger, sweep
+from cnn_research.config import SHARING, Config, DataConfig, ModelConfig, TrainConfig
+
+ROOT = Path(ledger.__file__).parents[1]
+STUDY = {'experiment': 'e', 'base': {'model': {'head': 'gmp', 'hidden': (3,)}, 'train': {'epochs': 2}}}
+PARAMS = {
+    'params/stage_0/kernel': np.array([[np.nan, -0.0, np.inf], [1e-45, 3.4e38, 0.1]], np.float32),
+    'batch_stats/norm_0/mean': np.arange(3, dtype=np.int32),
+    'scale': np.float32(0.5),
+}
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A ledger of a new study."""
+    book = ledger.Ledger(tmp_path / 'study')
+    book.create(STUDY)
+    yield book
+    if book._claims is not None:  # a ledger keeps its file open as long as its process lives
+        book._claims.close()
+
+
+def record(book, cell, epochs=2, params=PARAMS, **row):
+    """Record a cell with so many epochs."""
+    history = [{'cell': cell, 'epoch': epoch, 'train_loss': 1 / 3} for epoch in range(1, epochs + 1)]
+    book.record({'cell': cell, 'test_accuracy': 0.1, **row}, history, params)
+
+
+def start(book, code):
+    """A process that runs some code, where BOOK stands for another ledger of the same folder."""
+    start = f'import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]; from test_ledger import *\n'
+    code = start + textwrap.dedent(code).replace('BOOK', f'ledger.Ledger({str(book.folder)!r})')
+    call = [sys.executable, '-c', code]
+    return subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def content(book):
+    """Every file of the folder."""
+    return {path.relative_to(book.folder): path.read_bytes() for path in book.folder.rglob('*') if path.is_file()}
+
+
+def test_a_claim_keeps_other_processes_out_until_it_ends_or_its_holder_is_killed(book):
+    holder = start(book, """
+        book = BOOK
+        with book.claim('a') as first, book.claim('b') as second:
+            print(first, second, flush=True)
+            sys.stdin.readline()
+        print('released', flush=True)
+        with book.claim('b'):
+            print('again', flush=True)
+            sys.stdin.readline()
+    """)  # fmt: skip
+    with holder:
+        assert holder.stdout.readline() == 'True True\n'
+        for cell, free in (('a', False), ('b', False), ('c', True)):
+            with book.claim(cell) as mine:
+                assert mine is free
+        holder.stdin.write('\n')
+        holder.stdin.flush()
+        assert [holder.stdout.readline() for _ in range(2)] == ['released\n', 'again\n']
+        with book.claim('a') as mine:
+            assert mine
+        with book.claim('b') as mine:
+            assert not mine
+        holder.send_signal(signal.SIGKILL)
+        assert holder.wait() == -signal.SIGKILL
+    with book.claim('b') as mine:
+        assert mine
+
+
+def test_recording_and_reading_leave_a_claim_alone(book):
+    with book.claim('a'):
+        record(book, 'a')  # closing any descriptor of the claims' file would release them all
+        book.parameters('a')
+        with start(book, "with BOOK.claim('a') as mine: print(mine)") as other:
+            assert other.stdout.read() == 'False\n'
+
+
+def test_processes_that_record_at_once_lose_nothing(book):
+    code = 'for i in range(15): record(BOOK, f"{sys.stdin.readline().strip()}{i}", params={})'
+    team = [start(book, code) for _ in range(3)]
+    for name, process in zip('abc', team):
+        process.stdin.write(f'{name}\n' * 15)
+    for process in team:
+        process.communicate()
+        assert process.returncode == 0
+    cells = [f'{name}{i}' for name in 'abc' for i in range(15)]
+    assert sorted(book.results()) == sorted(cells)
+    assert sorted((h['cell'], h['epoch']) for h in book.history()) == sorted((c, e) for c in cells for e in (1, 2))
+
+
+@pytest.mark.parametrize('torn', [b'{"cell": "b", "test_acc', b'{"cell": "b"}', b'\xff\x00'])
+@pytest.mark.parametrize('name', ['results.jsonl', 'history.jsonl'])
+def test_a_torn_last_line_is_ignored_and_repaired_by_the_next_append(book, name, torn):
+    record(book, 'a')
+    whole = (book.folder / name).read_bytes()
+    (book.folder / name).write_bytes(whole + torn)
+    assert list(book.results()) == ['a'] and len(book.history()) == 2
+    record(book, 'c')
+    assert list(book.results()) == ['a', 'c'] and len(book.history()) == 4
+    text = (book.folder / name).read_bytes()
+    assert text.startswith(whole) and torn not in text
+
+
+def test_a_damaged_line_within_is_refused_with_its_number(book):
+    record(book, 'a')
+    path = book.folder / 'results.jsonl'
+    path.write_bytes(path.read_bytes() + b'{"cell": \n')
+    with pytest.raises(errors.InputError, match='results.jsonl line 2 is damaged'):
+        book.results()
+
+
+def test_a_cell_recorded_again_replaces_its_row_and_repeats_no_history(book):
+    record(book, 'a', epochs=2, test_accuracy=0.1)
+    record(book, 'b')
+    record(book, 'a', epochs=3, test_accuracy=0.2)
+    assert book.results()['a']['test_accuracy'] == 0.2
+    assert [(h['cell'], h['epoch']) for h in book.history()] == [('a', 1), ('a', 2), ('b', 1), ('b', 2), ('a', 3)]
+
+
+def test_parameters_come_back_bit_by_bit(book):
+    record(book, 'a')
+    back = ledger.Ledger(book.folder).parameters('a')
+    assert {name: (a.dtype, a.shape, a.tobytes()) for name, a in back.items()} == {
+        name: (a.dtype, a.shape, a.tobytes()) for name, a in PARAMS.items()
+    }
+
+
+def test_a_damaged_or_missing_parameter_file_is_refused(book):
+    record(book, 'a')
+    path = book.folder / 'params' / 'a.npz'
+    whole = path.read_bytes()
+    for at in (0, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(errors.InputError, match=r'a\.npz is missing or damaged'):
+            book.parameters('a')
+    path.unlink()
+    with pytest.raises(errors.InputError, match=r'a\.npz is missing or damaged'):
+        book.parameters('a')
+
+
+def test_a_cell_without_parameters_is_not_among_the_known(book):
+    record(book, 'a')
+    record(book, 'b', params={})
+    for cell in ('b', 'c'):
+        with pytest.raises(errors.InputError, match=f"unknown finished cell '{cell}'; known: a$"):
+            book.parameters(cell)
+
+
+def test_a_folder_belongs_to_one_study(book):
+    ledger.Ledger(book.folder).create(STUDY)
+    before = content(book)
+    other = {**STUDY, 'base': {'model': {'head': 'gap', 'hidden': (3,)}, 'train': {'epochs': 2, 'warmup': 0.1}}}
+    with pytest.raises(errors.InputError, match='another study') as refused:
+        book.create(other)
+    assert 'base.model.head was gmp, now gap; base.train.warmup was None, now 0.1)' in str(refused.value)
+    assert content(book) == before
+
+
+def test_results_without_a_study_and_no_study_at_all_are_refused(tmp_path):
+    with pytest.raises(errors.InputError, match=r'study\.json cannot be read'):
+        ledger.Ledger(tmp_path / 'nothing').study()
+    (tmp_path / 'results.jsonl').write_text('')
+    with pytest.raises(errors.InputError, match=r'holds results but no study\.json'):
+        ledger.Ledger(tmp_path).create(STUDY)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    for folder in (tmp_path / 'file', tmp_path / 'file' / 'study'):
+        with pytest.raises(errors.InputError, match='cannot write to .*: give another --workdir'):
+            ledger.Ledger(folder).create(STUDY)
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('full', ['params', 'history.jsonl', 'results.jsonl'])
+def test_a_full_disk_takes_back_what_was_half_written(book, full):
+    record(book, 'a', note='x' * (3000 if full == 'results.jsonl' else 0), epochs=60 if full == 'history.jsonl' else 1)
+    before = content(book)
+    limit = 300 if full == 'params' else len(before[Path(full)]) + 20  # bytes that any file may grow to
+    limited = start(book, f"""
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        try:
+            record(BOOK, 'b', epochs=1, params=PARAMS if {full == 'params'} else {{}})
+        except errors.InputError as e:
+            print(e)
+    """)  # fmt: skip
+    said, _ = limited.communicate()
+    assert said.startswith('the disk is full: free some space for')
+    after = content(book)
+    assert after[Path('results.jsonl')] == before[Path('results.jsonl')] and set(after) == set(before)
+    if full != 'results.jsonl':  # history comes before the row, and is completed when the cell is run again
+        assert after == before
+    record(book, 'b', epochs=1)
+    assert list(book.results()) == ['a', 'b'] and [h['epoch'] for h in book.history() if h['cell'] == 'b'] == [1]
+
+
+def test_a_finished_cell_is_read_back_as_the_network_that_its_row_scores(book):
+    from cnn_research import trained, worker  # they import jax, which the other processes here do without
+
+    digits = data.load('digits')
+    model = ModelConfig((3,), (3,), (2,), (1,), ('local',), norm='batch')
+    cell = sweep.Cell('arm', 7, Config(model, DataConfig(train_size=64), TrainConfig(1, 16, learning_rate=0.01)), 1)
+    book.record(*worker.run_cell('e', cell, digits))
+    read, row = trained.load_cell(book.folder, 'arm-seed7'), book.results()['arm-seed7']
+    assert read.row == row and row['status'] == 'ok' and read.model.config == model
+    assert (read.predict(digits.test_images) == digits.test_labels).mean() == row['test_accuracy']
+
+
+@pytest.mark.parametrize('sharing', SHARING)
+def test_filters_are_the_weights_behind_the_maps(sharing):
+    import jax
+
+    from cnn_research import models, trained
+
+    net = models.Network(ModelConfig((4,), (3,), (2,), (1,), (sharing,), padding='VALID'), 10)
+    image, scale = np.random.default_rng(0).integers(0, 256, (7, 9, 2), np.uint8), np.array([0.5, 2], np.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image[None] * scale)
+    variables = jax.tree.map(lambda leaf: np.random.default_rng(1).normal(size=leaf.shape).astype(np.float32), shapes)
+    read = trained.Trained({}, net, variables, scale)
+    seen = image if sharing == 'dense' else image[2:5, 4:7]  # by the position in the middle of 3 x 4
+    expected = np.einsum('fabc,abc->f', read.first_filters(), seen * scale)
+    np.testing.assert_allclose(read.first_maps(image)[1, 2], expected, rtol=1e-4, atol=1e-2)

@@ -1,0 +1,242 @@
+"""Training: pure functions of the seed, bits that no chunking changes, exact metrics, and compiling once."""
+
+import dataclasses
+import functools
+import logging
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn_research import data, models, problem, sweep, train, worker
+from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
+from cnn_research.data import Dataset
+
+SMALL = {'features': (2,), 'kernel_sizes': (3,), 'strides': (1,), 'pools': (1,), 'sharing': ('shared',), 'head': 'gmp'}
+PLACED = DataConfig('noise', canvas=(9, 9), train_positions='left', unseen_positions='any')
+# Batch norm, a canvas, six steps an epoch.
+BASE = Config(ModelConfig(**SMALL, norm='batch'), PLACED, TrainConfig(epochs=2, batch_size=16))
+
+
+@functools.cache
+def noise(count=96):
+    """A data set of noise: `count` images of 6 x 6 to train on, 20 to validate, 300 to test, in 3 classes."""
+    rng = np.random.RandomState(0)
+    splits = []
+    for n in (count, 20, 300):
+        splits += [rng.randint(0, 256, (n, 6, 6, 1), np.uint8), rng.randint(0, 3, n, np.int32)]
+    return Dataset('noise', *splits, ('a', 'b', 'c'))
+
+
+def posed(c=BASE, dataset=None):
+    """A problem, its arrays, and its compiled programs."""
+    dataset = dataset or noise()
+    p = problem.make(c, dataset)
+    return p, problem.arrays(p, dataset, 0), train.programs(p)
+
+
+def same_bits(a, b):
+    """Whether two trees have the same leaves, bit by bit."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
+
+
+def run_in_chunks(counts, seed=0):
+    """The state and the summed metrics after the first steps of the first epoch, taken so many at a time."""
+    _, arrays, programs = posed()
+    arrays, seed = arrays._replace(validation=None, test=None, unseen=None), np.uint32(seed)
+    state, order, first, total = programs.init(seed), programs.order(seed, np.int32(0)), 0, []
+    for count in counts:
+        state, metrics = programs.chunk(state, arrays, seed, order, np.int32(first), np.int32(count))
+        first, total = first + count, [*total, metrics]
+    return state, total
+
+
+def test_the_order_of_an_epoch_is_a_permutation_that_seed_and_epoch_fix():
+    p, _, programs = posed()
+    orders = {(s, e): np.asarray(programs.order(np.uint32(s), np.int32(e))) for s in (0, 1) for e in (0, 1)}
+    for (seed, epoch), order in orders.items():
+        np.testing.assert_array_equal(np.sort(order), np.arange(96))
+        np.testing.assert_array_equal(order, train.epoch_order(p, np.uint32(seed), np.int32(epoch)))
+    assert len({order.tobytes() for order in orders.values()}) == 4
+
+
+def test_chunking_changes_no_bit():
+    whole, metrics = run_in_chunks([3])
+    stepwise, parts = run_in_chunks([1, 1, 1])
+    assert int(whole.step) == 3
+    assert same_bits(whole, stepwise)
+    assert int(metrics[0].number) == sum(int(part.number) for part in parts) == 48
+    assert float(metrics[0].loss) == pytest.approx(sum(float(part.loss) for part in parts), rel=1e-6)
+    assert not same_bits(whole, run_in_chunks([2])[0])
+
+
+def test_the_seed_fixes_every_bit_of_a_training():
+    p, arrays, _ = posed()
+    first, again, other = (train.fit(p, arrays, seed) for seed in (3, 3, 4))
+    assert same_bits(first.state, again.state)
+    assert not same_bits(first.state.params, other.state.params)
+    for a, b in zip(first.history, again.history):
+        assert a | {'seconds': 0} == b | {'seconds': 0}
+    assert [entry['epoch'] for entry in first.history] == [1, 2]
+
+
+def test_further_seeds_and_epochs_compile_nothing(caplog):
+    p, arrays, programs = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, learning_rate=1e-3)))
+
+    def compilations(seed):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            fit = train.fit(p, arrays, seed)
+            train.score(p, fit.state, arrays.scale, arrays.validation)
+        return [record.message for record in caplog.records if 'compil' in record.message.lower()]
+
+    assert compilations(0)
+    assert compilations(1) == compilations(2) == []
+    assert [f._cache_size() for f in (programs.init, programs.order, programs.chunk, programs.evaluate)] == [1] * 4
+    assert train.programs(problem.make(p.config, noise())) is programs
+
+
+@pytest.mark.parametrize('split', ['test', 'unseen'])
+def test_evaluation_counts_every_example_exactly_once(split):
+    p, arrays, _ = posed()
+    state = run_in_chunks([6])[0]
+    examples = getattr(arrays, split)
+    placed = np.zeros((300, 9, 9, 1), np.float32)
+    for picture, image, (row, column) in zip(placed, examples.images, np.asarray(examples.corners)):
+        picture[row : row + 6, column : column + 6] = image
+    net = models.Network(p.config.model, 3)
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    logits = np.asarray(net.apply(variables, placed * np.asarray(arrays.scale)), np.float64)
+    labels = np.asarray(examples.labels)
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(300), labels]
+    expected = {'loss': pytest.approx(losses.mean(), rel=1e-5), 'accuracy': (logits.argmax(1) == labels).mean()}
+    assert train.score(p, state, arrays.scale, examples) == expected
+
+
+def test_what_fills_a_batch_is_not_measured():
+    logits, labels = np.array([[2.0, 1], [0, 3], [np.nan, 0], [9, 0]], np.float32), np.array([0, 0, 0, 0])
+    metrics = train.measure(logits, labels, np.array([1, 1, 0, 0]))
+    expected = math.log(1 + math.exp(-1)) + math.log(1 + math.exp(3))
+    assert (float(metrics.loss), int(metrics.correct), int(metrics.number)) == (pytest.approx(expected, rel=1e-6), 1, 2)
+
+
+def test_batch_statistics_are_learned_in_training_and_used_in_evaluation():
+    p, arrays, programs = posed()
+    start, (state, _) = programs.init(np.uint32(0)), run_in_chunks([6])
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.all(a != b), start.batch_stats, state.batch_stats))
+    assert moved == [True, True]
+    untouched = state.replace(batch_stats=start.batch_stats)
+    losses = [train.score(p, s, arrays.scale, arrays.test)['loss'] for s in (untouched, state)]
+    assert losses[0] != losses[1]
+
+
+def rates(total=20, **fields):
+    """The learning rate of every step: what Adam takes off a weight whose gradient is always 1."""
+    optimizer = train.optimizer(TrainConfig(learning_rate=0.1, **fields), total)
+
+    def step(state, _):
+        updates, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        return state, -updates
+
+    return np.asarray(jax.lax.scan(step, optimizer.init(jnp.zeros(())), length=total)[1])
+
+
+@pytest.mark.parametrize('warmup', [0.0, 0.2])
+def test_the_rate_rises_linearly_then_falls_as_a_cosine_or_stays(warmup):
+    steps, rising = np.arange(20), round(20 * warmup)
+    up = 0.1 * steps / max(rising, 1)
+    down = 0.05 * (1 + np.cos(np.pi * (steps - rising) / (20 - rising)))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
+    close(rates(warmup=warmup), np.where(steps < rising, up, down))
+    close(rates(warmup=warmup, schedule='constant'), np.where(steps < rising, up, 0.1))
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'sgd'])
+def test_weight_decay_is_decoupled_and_sgd_has_nesterov_momentum(optimizer):
+    c = TrainConfig(optimizer=optimizer, learning_rate=0.1, schedule='constant', warmup=0.0, weight_decay=0.5)
+    moves = train.optimizer(c, 10)
+    state, weight = moves.init(jnp.array(2.0)), jnp.array(2.0)
+    for expected in (1.9, 0.9 * 1.9 + 1) if optimizer == 'sgd' else (1.0, 1.0):
+        updates, state = moves.update(jnp.array(1.0), state, weight)
+        assert float(updates) == pytest.approx(-0.1 * (expected + 0.5 * float(weight)), rel=1e-5)
+        weight = optax.apply_updates(weight, updates)
+
+
+@pytest.mark.parametrize('train_config', [
+    TrainConfig(epochs=1, batch_size=512), TrainConfig(epochs=1, batch_size=16, warmup=0.95),
+], ids=['one_step', 'warmup_of_all_steps'])  # fmt: skip
+def test_a_training_of_few_steps_has_a_schedule(train_config):
+    total = 96 // min(96, train_config.batch_size)
+    learned_at = rates(total, warmup=train_config.warmup)
+    assert np.isfinite(learned_at).all() and learned_at.max() > 0.05
+
+
+def products(jaxpr):
+    """All matrix products and convolutions in a jaxpr, however deep."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ('dot_general', 'conv_general_dilated'):
+            yield equation
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, 'eqns') or hasattr(v, 'jaxpr')):
+            inner = getattr(value, 'jaxpr', value)
+            if hasattr(inner, 'eqns'):
+                yield from products(inner)
+
+
+def test_every_product_of_a_training_step_asks_for_full_float32():
+    sharing = ('shared', 'shared', 'local', 'dense')  # the second of them with many channels
+    model = ModelConfig((8, 4, 2, 2), (3,) * 4, (1,) * 4, (1, 1, 2, 1), sharing, hidden=(4,))
+    p = problem.make(dataclasses.replace(BASE, model=model), noise())
+    state = jax.eval_shape(functools.partial(train.init, p), np.uint32(0))
+    images, labels = jax.ShapeDtypeStruct((16, *p.image), jnp.float32), jax.ShapeDtypeStruct((16,), jnp.int32)
+    jaxpr = jax.make_jaxpr(functools.partial(train.step, p))(state, images, labels)
+    asked = [equation.params['precision'] for equation in products(jaxpr.jaxpr)]
+    assert len(asked) >= 3 * 6 - 1  # forward and by both arguments for every layer; nothing goes back to the images
+    assert set(asked) <= {jax.lax.Precision.HIGHEST, (jax.lax.Precision.HIGHEST,) * 2}
+
+
+def test_two_epochs_on_digits_lower_the_loss():
+    model, heard = ModelConfig(**{**SMALL, 'features': (8,), 'pools': (2,), 'head': 'flatten'}), []
+    c = Config(model, DataConfig(), TrainConfig(2, 32, learning_rate=1e-2))
+    p, arrays, programs = posed(c, data.load('digits'))
+    before = train.score(p, programs.init(np.uint32(0)), arrays.scale, arrays.validation)
+    fit = train.fit(p, arrays, 0, heard.append)
+    assert not fit.diverged and int(fit.state.step) == 2 * (1237 // 32)
+    losses = [before['loss'], *(entry['validation_loss'] for entry in fit.history)]
+    assert losses[0] > losses[1] > losses[2] and fit.history[1]['validation_accuracy'] > 0.8
+    assert fit.history[0]['train_loss'] > fit.history[1]['train_loss']
+    assert train.score(p, fit.state, arrays.scale, arrays.validation)['loss'] == losses[2]
+    assert heard == sorted(heard) and heard[0] > 0 and heard[-1] == 1
+
+
+@pytest.mark.parametrize('epochs', [1, 3])
+def test_a_training_that_diverges_says_so_and_has_no_scores(epochs):
+    rate = TrainConfig(epochs, 48, 'sgd', learning_rate=1e30)
+    c = Config(ModelConfig(**{**SMALL, 'head': 'flatten'}), DataConfig('noise'), rate)
+    p, arrays, _ = posed(c)
+    fit = train.fit(p, arrays, 0)
+    assert fit.diverged and len(fit.history) == min(epochs, 2)
+    if epochs == 3:
+        assert {v for k, v in fit.history[-1].items() if k not in ('epoch', 'seconds')} == {None}
+    row, history, params = worker.run_cell('an experiment', sweep.Cell('arm', 0, c, 1), noise())
+    assert row['status'] == 'diverged' and params == {}
+    assert {v for k, v in row.items() if k.endswith(('_loss', '_accuracy'))} == {None}
+    assert history[-1]['validation_loss'] is None
+
+
+def test_a_training_set_smaller_than_the_batch_is_one_batch():
+    p, arrays, _ = posed(Config(ModelConfig(**SMALL), DataConfig('noise', train_size=10), TrainConfig(2, 512)))
+    assert (p.batch_size, p.steps_per_epoch) == (10, 1)
+    fit = train.fit(p, arrays, 0)
+    assert int(fit.state.step) == 2 and not fit.diverged
+
+
+def test_pixels_that_training_never_lights_teach_nothing():
+    c = dataclasses.replace(BASE, model=ModelConfig(**{**SMALL, 'sharing': ('dense',)}))
+    p, arrays, programs = posed(c)
+    before, after = programs.init(np.uint32(0)), train.fit(p, arrays, 0).state
+    moved = np.asarray(before.params['stage_0']['kernel'] != after.params['stage_0']['kernel']).any((0, 2, 3, 4, 5))
+    assert moved.tolist() == [True] * 7 + [False] * 2  # images 6 wide with their left edge in column 0 or 1 of 9
