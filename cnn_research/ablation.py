@@ -1,7 +1,7 @@
 """An ablation: a question, a base configuration, and a table of arms that each change the model in the studied way (imports no jax)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from cnn_research import config, cost, errors
@@ -14,7 +14,7 @@ class Matched(NamedTuple):
     """An arm whose widths are solved so that it has as many weights as another arm, and which is otherwise `change`.
 
     `field` says which widths: `hidden` (units of the hidden dense layers) or `features` (maps of the stages); the change must set or
-    inherit at least one of them, and the solution keeps their proportions.
+    inherit at least one of them. All are scaled by one factor, then the last takes up what is left.
     """
 
     change: Change
@@ -38,14 +38,20 @@ class Experiment:
             return self.small
         return dataclasses.replace(self.full, data=dataclasses.replace(self.full.data, dataset=dataset))
 
-    def resolve(self, base: config.Config, image: cost.Shape, num_classes: int) -> dict[str, config.Config]:
-        """Every arm's whole configuration on images (H, W, C).
+    def resolve(
+        self, base: config.Config, image: cost.Shape, num_classes: int, only: Collection[str] | None = None
+    ) -> dict[str, config.Config]:
+        """The whole configuration of every arm, or of those in `only`, on images (H, W, C).
 
         Raises:
           InputError: an arm that does not fit the images (a kernel larger than its input, say); the arm is named.
         """
         models: dict[str, config.ModelConfig] = {}
+        wanted = set(self.arms if only is None else only)
+        wanted |= {arm.as_arm for name, arm in self.arms.items() if name in wanted and isinstance(arm, Matched)}
         for name, arm in self.arms.items():
+            if name not in wanted:
+                continue
             try:
                 if isinstance(arm, Matched):
                     target = cost.total(models[arm.as_arm], image, num_classes).weights
@@ -55,7 +61,7 @@ class Experiment:
                 cost.layers(models[name], image, num_classes)
             except errors.InputError as e:
                 raise errors.InputError(f'arm {name}: {e}') from None
-        return {name: dataclasses.replace(base, model=model) for name, model in models.items()}
+        return {name: dataclasses.replace(base, model=model) for name, model in models.items() if only is None or name in only}
 
 
 def change(**fields) -> Change:

@@ -26,7 +26,8 @@ def positive(name: str, value: int) -> None:
 
 def real(name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf) -> None:
     """Raises InputError unless `value` is finite and within the bounds."""
-    if not math.isfinite(value) or value <= above or value < at_least or value >= below:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value <= above or value < at_least or value >= below:
         low = f'above {above}' if above > -math.inf else f'at least {at_least}'
         high = f' and below {below}' if below < math.inf else ''
         raise errors.InputError(f'{name} must be a finite number {low}{high}, got {value!r}')

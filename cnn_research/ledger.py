@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
-        self._claims: io.BufferedRandom | None = None
+        self._claims: int | None = None
 
     def create(self, study: Mapping[str, Any]) -> None:
         """Make the folder for a study, or join the one that is there.
@@ -114,15 +114,15 @@ class Ledger:
 
     def _save(self, name: str, arrays: Mapping[str, np.ndarray]) -> str:
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         files.atomic_write_bytes(self.folder / 'params' / name, buffer.getvalue())
         return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
     def _lock(self, offset: int, how: int) -> None:
         # One descriptor for the ledger's life: POSIX drops all of a process's locks when it closes any descriptor of the file.
         if self._claims is None:
-            self._claims = open(self.folder / '.claims', 'r+b', buffering=0)  # type: ignore[assignment]  # noqa: SIM115
-        fcntl.lockf(self._claims, how, 1, offset)  # type: ignore[arg-type]
+            self._claims = os.open(self.folder / '.claims', os.O_RDWR)
+        fcntl.lockf(self._claims, how, 1, offset)
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         path = self.folder / name
@@ -156,7 +156,8 @@ class Ledger:
             yield
         except OSError as e:
             if e.errno in _FULL:
-                raise errors.InputError(f'the disk is full: free some space for {self.folder}, then run the same command again') from None
+                text = f'the disk is full, or a quota is reached: free some space for {self.folder}'
+                raise errors.InputError(f'{text}, then run the same command again') from None
             raise errors.InputError(f'cannot write to {self.folder} ({e.strerror}): give another --workdir') from None
 
 

@@ -17,6 +17,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cnn_research import geometry
@@ -105,6 +106,16 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
     x = x[:, : rows * window, : columns * window].reshape(n, rows, window, columns * window, channels)
     x = functools.reduce(jnp.maximum, [x[:, :, a] for a in range(window)]).reshape(n, rows, columns, window, channels)
     return functools.reduce(jnp.maximum, [x[:, :, :, b] for b in range(window)])
+
+
+def place(images: jax.Array | np.ndarray, corners: jax.Array | np.ndarray, canvas: tuple[int, int]) -> jax.Array:
+    """Each image [N, h, w, C] on a black canvas [N, H, W, C] with its upper left pixel at `corners` [N, 2] (inside, not checked)."""
+
+    def one(image, corner):
+        empty = jnp.zeros((*canvas, image.shape[-1]), image.dtype)
+        return lax.dynamic_update_slice(empty, image, (corner[0], corner[1], 0))
+
+    return jax.vmap(one)(images, corners)
 
 
 def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID') -> jax.Array:

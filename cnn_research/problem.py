@@ -1,15 +1,17 @@
 """A problem: one configuration on one data set, ready to be trained; its arrays, and the static facts that compiled programs depend on."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
-import jax
 import numpy as np
 
 from cnn_research import config, cost, errors
 from cnn_research.data import Dataset, canvas
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:  # what this module does needs no jax, and --help should not wait for it
+    import jax
+
+Array = Union['jax.Array', np.ndarray]
 
 # Every evaluated image stands at one position of its set, the same for all arms and seeds.
 _POSITION_SEED = 1989

@@ -107,7 +107,7 @@ def _work(*args) -> None:
 def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
     """Show progress until every worker has left. Raises the first InputError, or RuntimeError for a worker that died."""
     share = dict.fromkeys(effort, 0.0)
-    done = 0
+    done: set[str] = set()
     form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
     with tqdm.tqdm(total=sum(effort.values()), bar_format=form, disable=None, file=sys.stderr) as bar:
         bar.set_description_str(f'0 of {len(effort)} cells')
@@ -118,10 +118,11 @@ def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
                 continue
             if kind == 'error':
                 raise errors.InputError(value)
-            done += kind == 'done'
-            bar.set_description_str(f'{done} of {len(effort)} cells')
-            bar.update((value - share[cell]) * effort[cell])
-            share[cell] = value
+            if kind == 'done':
+                done.add(cell)
+            bar.set_description_str(f'{len(done)} of {len(effort)} cells')
+            bar.update(max(0.0, value - share[cell]) * effort[cell])
+            share[cell] = max(share[cell], value)
     for process in team:
         if process.exitcode:
             how = f'a worker process ended with status {process.exitcode} (out of memory?)'

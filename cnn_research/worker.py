@@ -28,8 +28,9 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
         dataset = load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
         book = ledger.Ledger(folder)
         left = {cell.name: cell for cell in cells}
+        before = book.results()
         while left:
-            claimed = [name for name in list(left) if _claim_and_run(book, experiment, left[name], dataset, news)]
+            claimed = [name for name in list(left) if _claim_and_run(book, experiment, left[name], before.get(name), dataset, news)]
             for name in claimed:
                 del left[name]
             if left and not claimed:
@@ -40,12 +41,14 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
         news.join_thread()
 
 
-def _claim_and_run(book: ledger.Ledger, experiment: str, cell: sweep.Cell, dataset: Dataset, news: Any) -> bool:
-    """Whether the cell is done now, by this process or by another."""
+def _claim_and_run(
+    book: ledger.Ledger, experiment: str, cell: sweep.Cell, before: dict[str, Any] | None, dataset: Dataset, news: Any
+) -> bool:
+    """Whether the cell is done now, by this process or by another; `before` is its row, if any, when the sweep started (it failed)."""
     with book.claim(cell.name) as mine:
         if not mine:
             return False
-        if sweep.missing(book, [cell]):
+        if book.results().get(cell.name) == before:
             row, history, params = run_cell(experiment, cell, dataset, lambda share: news.put(('progress', cell.name, share)))
             book.record(row, history, params)
     news.put(('done', cell.name, 1.0))

@@ -23,7 +23,7 @@ def pointwise_head(model: config.ModelConfig) -> config.ModelConfig:
 
 def perceptron(*hidden: int) -> ablation.Change:
     """A plain multilayer perceptron: no stages, only hidden dense layers."""
-    return ablation.change(features=(), kernel_sizes=(), strides=(), pools=(), sharing=(), hidden=hidden)
+    return ablation.change(features=(), kernel_sizes=(), strides=(), pools=(), sharing=(), head='flatten', hidden=hidden)
 
 
 EXPERIMENT = ablation.Experiment(
@@ -35,7 +35,7 @@ EXPERIMENT = ablation.Experiment(
         'dense_first': lambda m: m.with_sharing('dense', 0),
         'dense_last': lambda m: m.with_sharing('dense', -1),
         'dense_all': lambda m: m.with_sharing('dense'),
-        # as many weights as dense_first (and, up to 0.1 %, dense_last)
+        # as many weights as dense_first (and, on grey images, dense_last)
         'conv_matched': ablation.Matched(ablation.change(hidden=(HIDDEN,)), as_arm='dense_first', field='hidden'),
         'dense_all_matched': ablation.Matched(lambda m: m.with_sharing('dense'), as_arm='dense_first', field='features'),
         # no maps at all: a usual width, and as many weights as conv
@@ -45,7 +45,7 @@ EXPERIMENT = ablation.Experiment(
         'hidden_head': ablation.change(hidden=(HIDDEN,)),
         'pointwise_gap': pointwise_head,
     },
-    # 8 and 16 maps, so that a dense first and a dense last stage have the same number of weights.
+    # 8 and 16 maps, so that on grey images a dense first and a dense last stage have the same number of weights.
     small=runner.digits(config.ModelConfig(features=(8, 16), head='flatten')),
     full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),
 )

@@ -63,7 +63,7 @@ def run(experiment: ablation.Experiment, command: str) -> int:
     dataset = data.load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
     image, classes = problem.image_shape(base.data, dataset), len(dataset.class_names)
     problem.make(base, dataset)
-    configs = experiment.resolve(base, image, classes)
+    configs = experiment.resolve(base, image, classes, arms)
     book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
     book.create({'experiment': experiment.name, 'base': base.to_json()})
 

@@ -70,10 +70,11 @@ def test_sharing_arms_are_what_their_names_say_whatever_the_base(head):
 
 @pytest.mark.parametrize('head', HEADS)
 def test_perceptrons_see_every_pixel_whatever_the_base(head):
-    _, arms, image = resolved('dense_replacement', 'cifar10', head=head)
-    for arm in ('mlp', 'mlp_matched'):
-        first = cost.layers(arms[arm].model, image, 10)[0]
-        assert first.connections == 32 * 32 * 3 * first.output[0], arm
+    experiment = EXPERIMENTS['dense_replacement']
+    base = dataclasses.replace(experiment.full.model, head=head)
+    for change in (experiment.arms['mlp'], experiment.arms['mlp_matched'].change):
+        first = cost.layers(change(base), (32, 32, 3), 10)[0]
+        assert first.connections == 32 * 32 * 3 * first.output[0]
 
 
 @ON

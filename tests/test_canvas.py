@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_research import config, errors, problem
+from cnn_research import config, errors, ops, problem
 from cnn_research.data import Dataset, canvas
 
 SIDES = st.integers(1, 9)
@@ -83,7 +83,7 @@ def test_place_puts_exact_pixels_and_leaves_black_elsewhere(image, random):
     expected = np.zeros((4, *size, image[2]), np.uint8)
     for picture, pixels, (row, column) in zip(expected, images, corners):
         picture[row : row + image[0], column : column + image[1]] = pixels
-    placed = canvas.place(images, corners, size)
+    placed = ops.place(images, corners, size)
     assert placed.dtype == np.uint8
     np.testing.assert_array_equal(placed, expected)
 

@@ -52,7 +52,7 @@ BAD = {
     'no canvas': (('--canvas=wide',), ('canvas', 'wide')),
     'nothing unseen': (('--train_positions=any',), ('right', 'unseen')),
     'train size larger than the data': (('--train_size=1238',), ('1238', '1237')),
-    'raw folder without the files': (('--dataset=mnist', '--raw_dir=/nonexistent'), ('train-images-idx3-ubyte.gz',)),
+    'raw folder without the files': (('--dataset=mnist', '--raw_dir=/nonexistent'), ('/nonexistent/mnist', '--raw_dir')),
     'file in the place of the workdir': (('--workdir=/dev/null/x',), ('/dev/null/x',)),
 }
 

@@ -84,6 +84,16 @@ def test_a_network_is_the_same_network_in_plain_flax(norm):
     assert np.std(got) > 1e-2
 
 
+def test_what_ends_in_relu_starts_with_twice_the_variance_of_what_does_not():
+    fields = {'features': (32, 8, 8), 'kernel_sizes': (5, 3, 3), 'strides': (1,) * 3, 'pools': (1,) * 3, 'hidden': (64,)}
+    net = models.Network(config.ModelConfig(**fields, sharing=('shared', 'local', 'dense')), 32)
+    params = compiled(net.init)(jax.random.key(0), jnp.zeros((1, 6, 6, 4)))['params']
+    inputs = {'stage_0': 25 * 4, 'stage_1': 9 * 32, 'stage_2': 36 * 8, 'hidden_0': 36 * 8, 'classes': 64}
+    for name, fan_in in inputs.items():
+        expected = np.sqrt((1 if name == 'classes' else 2) / fan_in)
+        assert np.std(params[name]['kernel']) == pytest.approx(expected, rel=0.05), name
+
+
 def test_heads_end_the_maps_by_their_names():
     x = normal(2, 3, 4, 5)
     np.testing.assert_array_equal(models.apply_head('flatten', x), x.reshape(2, 60))

@@ -148,7 +148,7 @@ def rates(total=20, **fields):
 @pytest.mark.parametrize('warmup', [0.0, 0.2])
 def test_the_rate_rises_linearly_then_falls_as_a_cosine_or_stays(warmup):
     steps, rising = np.arange(20), round(20 * warmup)
-    up = 0.1 * steps / max(rising, 1)
+    up = 0.1 * (steps + 1) / max(rising, 1)  # from the first step on: none is taken at a rate of 0
     down = 0.05 * (1 + np.cos(np.pi * (steps - rising) / (20 - rising)))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
     close(rates(warmup=warmup), np.where(steps < rising, up, down))
@@ -214,7 +214,7 @@ def test_two_epochs_on_digits_lower_the_loss():
 
 @pytest.mark.parametrize('epochs', [1, 3])
 def test_a_training_that_diverges_says_so_and_has_no_scores(epochs):
-    rate = TrainConfig(epochs, 48, 'sgd', learning_rate=1e30)
+    rate = TrainConfig(epochs, 96, 'sgd', learning_rate=1e30)  # one step an epoch
     c = Config(ModelConfig(**{**SMALL, 'head': 'flatten'}), DataConfig('noise'), rate)
     p, arrays, _ = posed(c)
     fit = train.fit(p, arrays, 0)

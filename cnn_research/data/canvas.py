@@ -1,10 +1,8 @@
-"""Images on a larger canvas, and sets of positions on it by name (Kayhan & van Gemert 2020; Ott et al. 2020 train and test so).
+"""Sets of positions on a canvas by name (Kayhan & van Gemert 2020; Ott et al. 2020 train and test so).
 
 A position is the (row, column) of the image's upper left pixel. The canvas is black, as is the background of handwritten digits.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn_research import errors
@@ -42,13 +40,3 @@ def without(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Positions of `some` [P, 2] that are not in `others` [Q, 2], order kept."""
     taken = {tuple(p) for p in others.tolist()}
     return np.array([p for p in some.tolist() if tuple(p) not in taken], np.int32).reshape(-1, 2)
-
-
-def place(images: jax.Array | np.ndarray, corners: jax.Array | np.ndarray, canvas: tuple[int, int]) -> jax.Array:
-    """Each image [N, h, w, C] on a black canvas [N, H, W, C] with its upper left pixel at `corners` [N, 2] (inside, not checked)."""
-
-    def one(image, corner):
-        empty = jnp.zeros((*canvas, image.shape[-1]), image.dtype)
-        return jax.lax.dynamic_update_slice(empty, image, (corner[0], corner[1], 0))
-
-    return jax.vmap(one)(images, corners)

@@ -1,0 +1,136 @@
+"""Sweeps survive: killed, shared or run by any number of workers they give the same results to the bit, each cell once."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp,dense_gmp', '--seeds=3', '--epochs=2')
+COMMAND += ('--train_size=256', '--features=2,3')
+TIMES = {'seconds'}
+
+
+def start(folder, *more, **options):
+    return subprocess.Popen([*COMMAND, f'--workdir={folder}', *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+def finish(process, status=0):
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == status, err
+    return out, err
+
+
+def lines(folder, name):
+    path = folder / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def bits(folder):
+    """Everything that a run found out, without times and order: results, history, parameters."""
+
+    def without_times(name):
+        return sorted(json.dumps({k: v for k, v in row.items() if k not in TIMES}, sort_keys=True) for row in lines(folder, name))
+
+    return without_times('results.jsonl'), without_times('history.jsonl'), {p.name: p.read_bytes() for p in (folder / 'params').iterdir()}
+
+
+def children(pid):
+    found = []
+    for entry in os.listdir('/proc'):
+        with contextlib.suppress(OSError, ValueError), open(f'/proc/{int(entry)}/stat') as file:
+            if int(file.read().rsplit(')', 1)[1].split()[1]) == pid:
+                found.append(int(entry))
+    return found
+
+
+def running(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as file:
+            return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def gone(pids, seconds=20):
+    """Whether all processes end in time."""
+    end = time.monotonic() + seconds
+    while any(map(running, pids)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not any(map(running, pids))
+
+
+def wait_for_rows(folder, process, number):
+    while len(lines(folder, 'results.jsonl')) < number:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('undisturbed')
+    finish(start(folder, '--workers=1'))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_resumes_to_the_same_bits_and_repeats_nothing(undisturbed, tmp_path):
+    process = start(tmp_path, '--workers=2')
+    wait_for_rows(tmp_path, process, 2)
+    workers = children(process.pid)
+    process.kill()
+    process.communicate()
+    assert gone(workers), 'workers outlive a killed parent'
+    kept = (tmp_path / 'results.jsonl').read_bytes()
+    kept = kept[: kept.rfind(b'\n') + 1]
+    finish(start(tmp_path, '--workers=2'))
+    assert (tmp_path / 'results.jsonl').read_bytes().startswith(kept)
+    assert bits(tmp_path) == bits(undisturbed)
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_share_the_cells(undisturbed, tmp_path):
+    both = [start(tmp_path, '--workers=1') for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert bits(tmp_path) == bits(undisturbed)
+
+
+@pytest.mark.slow
+def test_one_or_two_workers_give_the_same_bits(undisturbed, tmp_path):
+    finish(start(tmp_path, '--workers=2'))
+    assert bits(tmp_path) == bits(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_soon_with_its_status_and_one_line(number, tmp_path):
+    process = start(tmp_path, '--workers=2', '--epochs=2000', start_new_session=True)
+    time.sleep(8)
+    workers = children(process.pid)
+    asked = time.monotonic()
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, err = finish(process, 128 + number)
+    assert time.monotonic() - asked < 10
+    assert err.strip().splitlines()[-1].startswith('weight_sharing: interrupted')
+    assert 'Traceback' not in err
+    assert gone(workers)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(undisturbed, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # as on a full disk, writes fail half way
+
+    _, err = finish(start(tmp_path, '--workers=1', preexec_fn=limit), 2)
+    assert 'the disk is full' in err.strip().splitlines()[-1]
+    assert 'Traceback' not in err
+    assert all(path.read_bytes().endswith(b'\n') for path in tmp_path.glob('*.jsonl') if path.stat().st_size)
+    assert not list(tmp_path.rglob('*.tmp'))
+    finish(start(tmp_path, '--workers=1'))
+    assert bits(tmp_path) == bits(undisturbed)
