@@ -77,7 +77,7 @@ def test_an_arm_that_does_not_fit_is_named(tmp_path, capsys):
 
 
 def test_a_workdir_belongs_to_one_experiment_and_configuration(tmp_path, capsys):
-    assert run(weight_sharing, *TINY, f'--workdir={tmp_path}') == 0
+    assert run(weight_sharing, *TINY, '--arms=conv_gmp', '--workers=1', f'--workdir={tmp_path}') == 0
     before = (tmp_path / 'results.jsonl').read_bytes()
     capsys.readouterr()
     assert run(filter_size, f'--workdir={tmp_path}') == 2
@@ -121,7 +121,7 @@ def test_a_run_writes_all_its_files_and_extends(tmp_path, capsys):
 
 def test_tuning_sees_no_test_image_and_gives_every_arm_its_own_rate(tmp_path, capsys):
     args = ('--arms=conv_gmp', '--seeds=1', '--epochs=1', '--train_size=64', '--features=2,3', '--tune')
-    assert run(weight_sharing, *args, f'--workdir={tmp_path}') == 0
+    assert run(weight_sharing, *args, '--workers=1', f'--workdir={tmp_path}') == 0
     rows = [json.loads(line) for line in (tmp_path / 'results.jsonl').read_text().splitlines()]
     tuned = [row for row in rows if row['purpose'] == 'tune']
     assert len(tuned) == 4 and all(row['test_accuracy'] is None and row['unseen_accuracy'] is None for row in tuned)
@@ -136,7 +136,7 @@ def test_tuning_sees_no_test_image_and_gives_every_arm_its_own_rate(tmp_path, ca
 
 def test_a_diverged_run_is_kept_and_the_others_go_on(tmp_path, capsys):
     args = ('--arms=conv_gmp', '--seeds=2', '--epochs=2', '--train_size=128', '--optimizer=sgd', '--learning_rate=1e30', '--warmup=0')
-    assert run(weight_sharing, *args, f'--workdir={tmp_path}') == 0
+    assert run(weight_sharing, *args, '--workers=1', f'--workdir={tmp_path}') == 0
     rows = [json.loads(line) for line in (tmp_path / 'results.jsonl').read_text().splitlines()]
     assert [row['status'] for row in rows] == ['diverged'] * 2
     assert all(row['test_accuracy'] is None for row in rows)

@@ -27,9 +27,7 @@ def book(tmp_path):
     """A ledger of a new study."""
     book = ledger.Ledger(tmp_path / 'study')
     book.create(STUDY)
-    yield book
-    if book._claims is not None:  # a ledger keeps its file open as long as its process lives
-        book._claims.close()
+    return book
 
 
 def record(book, cell, epochs=2, params=PARAMS, **row):

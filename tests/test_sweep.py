@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,13 +10,15 @@ import time
 
 import pytest
 
-COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp,dense_gmp', '--seeds=3', '--epochs=2')
+COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp', '--seeds=5', '--epochs=40')
 COMMAND += ('--train_size=256', '--features=2,3')
 TIMES = {'seconds'}
 
 
-def start(folder, *more, **options):
-    return subprocess.Popen([*COMMAND, f'--workdir={folder}', *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+def start(folder, *more, before=(), **options):
+    return subprocess.Popen(
+        [*before, *COMMAND, f'--workdir={folder}', *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+    )
 
 
 def finish(process, status=0):
@@ -124,10 +125,9 @@ def test_a_signal_ends_all_soon_with_its_status_and_one_line(number, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(undisturbed, tmp_path):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # as on a full disk, writes fail half way
-
-    _, err = finish(start(tmp_path, '--workers=1', preexec_fn=limit), 2)
+    # Six blocks of 512 bytes for any file: as on a full disk, a write fails half way.
+    limited = ('sh', '-c', 'ulimit -f 6; exec "$@"', 'sh')
+    _, err = finish(start(tmp_path, '--workers=1', before=limited), 2)
     assert 'the disk is full' in err.strip().splitlines()[-1]
     assert 'Traceback' not in err
     assert all(path.read_bytes().endswith(b'\n') for path in tmp_path.glob('*.jsonl') if path.stat().st_size)
