@@ -13,7 +13,7 @@ from cnn_research.ablation import RATES
 from experiments import flags
 
 _TUNING_SEEDS = (1000,)  # rates are compared on a seed that no table shows
-_SMALL = config.TrainConfig(epochs=30, batch_size=64, learning_rate=1e-2)
+_SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=10, batch_size=128, learning_rate=3e-3)
 
 
