@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 
 from experiments import filter_size, runner, weight_sharing
 
-TINY = ('--arms=conv_gmp,local_gmp', '--seeds=2', '--epochs=1', '--train_size=64', '--features=2,3')
+TINY = ('--arms=conv_gmp', '--seeds=2', '--workers=1', '--epochs=1', '--train_size=64', '--features=2,3')
 
 
 def run(experiment, *args):
@@ -77,7 +77,7 @@ def test_an_arm_that_does_not_fit_is_named(tmp_path, capsys):
 
 
 def test_a_workdir_belongs_to_one_experiment_and_configuration(tmp_path, capsys):
-    assert run(weight_sharing, *TINY, '--arms=conv_gmp', '--workers=1', f'--workdir={tmp_path}') == 0
+    assert run(weight_sharing, *TINY, f'--workdir={tmp_path}') == 0
     before = (tmp_path / 'results.jsonl').read_bytes()
     capsys.readouterr()
     assert run(filter_size, f'--workdir={tmp_path}') == 2
@@ -104,18 +104,18 @@ def test_a_run_writes_all_its_files_and_extends(tmp_path, capsys):
     assert 'conv_gmp' in capsys.readouterr().out
     first = (tmp_path / 'results.jsonl').read_bytes()
     rows = [json.loads(line) for line in first.splitlines()]
-    assert {(r['arm'], r['seed'], r['status']) for r in rows} == {(a, s, 'ok') for a in ('conv_gmp', 'local_gmp') for s in (0, 1)}
+    assert {(r['arm'], r['seed'], r['status']) for r in rows} == {('conv_gmp', seed, 'ok') for seed in (0, 1)}
     needed = 'experiment arm seed dataset train_size status weights connections macs test_accuracy test_loss unseen_accuracy'
     needed += ' train_accuracy train_loss epochs seconds git jax device'
     assert all(set(needed.split()) <= set(row) for row in rows)
     assert {p.stem for p in (tmp_path / 'params').iterdir()} == {r['cell'] for r in rows}
     # one more arm and one more seed: what is there stays, to the byte
-    more = [arg.replace('local_gmp', 'local_gmp,conv_flatten').replace('seeds=2', 'seeds=3') for arg in TINY]
+    more = [*TINY, '--arms=conv_gmp,conv_flatten', '--seeds=3']
     assert run(weight_sharing, *more, f'--workdir={tmp_path}') == 0
     assert (tmp_path / 'results.jsonl').read_bytes().startswith(first)
     with open(tmp_path / 'summary.csv', newline='') as file:
-        assert {(line['arm'], line['n']) for line in csv.DictReader(file)} == {(a, '3') for a in ('conv_gmp', 'local_gmp', 'conv_flatten')}
-    assert len((tmp_path / 'history.jsonl').read_text().splitlines()) == 9
+        assert {(line['arm'], line['n']) for line in csv.DictReader(file)} == {('conv_gmp', '3'), ('conv_flatten', '3')}
+    assert len((tmp_path / 'history.jsonl').read_text().splitlines()) == 6
     assert 'first-layer filters' in (tmp_path / 'report.html').read_text()
 
 
