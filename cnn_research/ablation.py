@@ -24,11 +24,15 @@ class Matched(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set."""
+    """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set.
+
+    `reference` names the arm that the others are compared with, by differences paired by seed.
+    """
 
     name: str
     question: str
     arms: Mapping[str, Change | Matched]
+    reference: str
     small: config.Config
     full: config.Config
 

@@ -64,6 +64,9 @@ class ModelConfig:
     hidden: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing', 'hidden'):
+            if not isinstance(getattr(self, name), tuple):  # a list would not hash, and compiled programs are kept by configuration
+                raise errors.InputError(f'{name} must be a tuple with one entry per {"layer" if name == "hidden" else "stage"}')
         lengths = {name: len(getattr(self, name)) for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing')}
         if len(set(lengths.values())) > 1:
             raise errors.InputError(f'every stage needs one entry of each field, got {lengths}')
@@ -81,8 +84,15 @@ class ModelConfig:
         return [Stage(*s) for s in zip(self.features, self.kernel_sizes, self.strides, self.pools, self.sharing)]
 
     def with_sharing(self, scheme: str, *stages: int) -> 'ModelConfig':
-        """The same network with this sharing in the stages named by index (negative: from the end), or in all when none is named."""
+        """The same network with this sharing in the stages named by index (negative: from the end), or in all when none is named.
+
+        Raises:
+          InputError: an unknown scheme, or no such stage.
+        """
         count = len(self.sharing)
+        for stage in stages:
+            if not -count <= stage < count:
+                raise errors.InputError(f'no stage {stage} in a network of {count} stages')
         chosen = {stage % count for stage in stages} if stages else set(range(count))
         sharing = tuple(scheme if i in chosen else old for i, old in enumerate(self.sharing))
         return dataclasses.replace(self, sharing=sharing)
@@ -93,6 +103,7 @@ class ModelConfig:
 
     def stacked(self, depth: int) -> 'ModelConfig':
         """Every stage as `depth` stages of its kernel and width, of which the first strides and the last pools (VGG, Simonyan 2015)."""
+        positive('depth', depth)
 
         def repeat(values):
             return tuple(value for value in values for _ in range(depth))
@@ -116,6 +127,8 @@ class DataConfig:
     def __post_init__(self):
         if self.train_size is not None:
             positive('train_size', self.train_size)
+        if self.canvas is not None and (not isinstance(self.canvas, tuple) or len(self.canvas) != 2):
+            raise errors.InputError(f'canvas must be (height, width) in pixels, got {self.canvas!r}')
         for side in self.canvas or ():
             positive('canvas', side)
         for name in ('train_positions', 'unseen_positions'):

@@ -7,10 +7,10 @@ Images are NHWC. Each map multiplies the patch under the filter with a kernel an
     dense               y[n,i,j,f] = sum_{hwc} x[n,h,w,c] kernel[h,w,c,i,j,f]                  every pixel to every position
 
 How a map is computed (the lowering) is chosen here, in `shared`, and nowhere else. Measured on one core of an AVX2 machine inside a
-compiled loop, batch 128, forward and backward: XLA's own kernel gradient is many times slower inside a loop than outside, so on a
-CPU the kernel gradient multiplies patches (in blocks of images that stay in the cache); forward and input gradient are XLA's own
-convolution from 8 input channels on (14 x 14 x 16 to 32, k = 9: 145 ms against 246 ms by patches) and patches below (28 x 28 x 1 to
-16, k = 3: 3 ms against 12 ms). Accelerators use XLA's convolution throughout, at full float32 precision.
+compiled loop, batch 128: XLA's own kernel gradient is many times slower inside a loop than outside, so on a CPU the kernel gradient
+multiplies patches, in blocks of images that stay in the cache; forward and input gradient are XLA's own convolution from 8 input
+channels on (14 x 14 x 16 to 32, k = 9: 20 ms each, 100 GFLOP/s) and blocks of patches below (28 x 28 x 1 to 16, k = 3: 2.5 ms
+against 5.7 ms). Accelerators use XLA's convolution throughout, at full float32 precision.
 """
 
 import functools
@@ -25,7 +25,7 @@ from cnn_research import geometry
 Strides = tuple[int, int]
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
 _HIGHEST = lax.Precision.HIGHEST  # true float32: accelerators would otherwise use TF32 or bfloat16 products
-_BLOCK = 8  # images per block of the kernel gradient
+_BLOCK = 8  # images whose patches are laid out at once: they stay in the cache
 _FEW_CHANNELS = 8  # below this, XLA's CPU convolution loses to patches and a matrix product
 
 
@@ -57,7 +57,7 @@ def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: 
     kernel_size = (kernel.shape[0], kernel.shape[1])
     if jax.default_backend() != 'cpu':
         return _xla(pad(x, kernel_size, strides, padding), kernel, strides)
-    if strides != (1, 1) or kernel_size == (1, 1) or x.shape[-1] < _FEW_CHANNELS:
+    if strides != (1, 1) or kernel_size == (1, 1):
         return _by_patches(pad(x, kernel_size, strides, padding), kernel, strides)
     if padding == 'CIRCULAR':
         return _cpu_convolution(pad(x, kernel_size, strides, padding), kernel, ((0, 0), (0, 0)))
@@ -129,12 +129,22 @@ def _by_patches(x: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _cpu_convolution(x: jax.Array, kernel: jax.Array, pads) -> jax.Array:
-    """Stride 1 convolution with zero padding, whose gradients are fast inside a compiled loop on a CPU (reverse mode only)."""
-    return _xla(x, kernel, pads=pads)
+    """Stride 1 convolution with zero padding that is fast inside a compiled loop on a CPU (reverse mode only)."""
+    if x.shape[-1] >= _FEW_CHANNELS:
+        return _xla(x, kernel, pads=pads)
+
+    def product(x):
+        return _by_patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, (1, 1))
+
+    rest, blocks = _blocks(x)
+    if blocks is None:
+        return product(rest)
+    y = lax.map(product, blocks)
+    return jnp.concatenate([y.reshape(-1, *y.shape[2:]), product(rest)])
 
 
 def _cpu_convolution_forward(x, kernel, pads):
-    return _xla(x, kernel, pads=pads), (x, kernel)
+    return _cpu_convolution(x, kernel, pads), (x, kernel)
 
 
 def _cpu_convolution_backward(pads, saved, g):
@@ -145,28 +155,44 @@ def _cpu_convolution_backward(pads, saved, g):
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
-    """Sum over images and positions of patch times output gradient, as one product per block of images that stays in the cache.
+    """Sum over images and positions of patch times output gradient, as one product per block of images."""
+    gradient = functools.partial(_by_all_taps if shape[2] < _FEW_CHANNELS else _by_rows_of_taps, shape=shape, pads=pads)
+    (rest, x_blocks), (g_rest, g_blocks) = _blocks(x), _blocks(g)
+    total = gradient(rest, g_rest)
+    if x_blocks is not None:
+        total, _ = lax.scan(lambda total, xg: (total + gradient(*xg), None), total, (x_blocks, g_blocks))
+    return total
 
-    Only the taps of one filter row are laid out (kw copies, not kh * kw); the product with kh copies of the output gradient, each
-    moved down by one row more, gives all rows of the filter at once.
+
+def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), shape[:2])
+    return jnp.matmul(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3]), precision=_HIGHEST).reshape(shape)
+
+
+def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+    """Lays out only the taps of one filter row (kw copies, not kh * kw).
+
+    The product with kh copies of the output gradient, each moved down by one row more, gives all rows of the filter at once; rows
+    of padding are never multiplied.
     """
     kh, kw, channels, features = shape
-    columns = g.shape[2]
+    height, rows, columns = x.shape[1], g.shape[1], g.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, 0), pads[1], (0, 0)))
+    row = jnp.concatenate([x[:, :, b : b + columns] for b in range(kw)], axis=-1)
 
-    def product(x, g):
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        row = jnp.concatenate([x[:, :, b : b + columns] for b in range(kw)], axis=-1)
-        moved = jnp.concatenate([jnp.pad(g, ((0, 0), (a, kh - 1 - a), (0, 0), (0, 0))) for a in range(kh)], axis=-1)
-        return jnp.matmul(row.reshape(-1, kw * channels).T, moved.reshape(-1, kh * features), precision=_HIGHEST)
+    def moved(down):  # g as rows of x see it: row h of the result is row h - down of g, and black outside
+        return lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), (down, height - rows - down, 0), (0, 0, 0), (0, 0, 0)))
 
-    def blocks(a):
-        return a[: whole * _BLOCK].reshape(whole, _BLOCK, *a.shape[1:])
+    g = jnp.concatenate([moved(a - pads[0][0]) for a in range(kh)], axis=-1)
+    product = jnp.matmul(row.reshape(-1, kw * channels).T, g.reshape(-1, kh * features), precision=_HIGHEST)
+    return product.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
 
-    whole = x.shape[0] // _BLOCK
-    total = product(x[whole * _BLOCK :], g[whole * _BLOCK :])
-    if whole:
-        total, _ = lax.scan(lambda total, xg: (total + product(*xg), None), total, (blocks(x), blocks(g)))
-    return total.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
+
+def _blocks(a: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The images left over, and the whole blocks [blocks, _BLOCK, ...] (None: none) that a loop takes one by one, in the cache."""
+    whole = a.shape[0] // _BLOCK
+    blocks = a[: whole * _BLOCK].reshape(whole, _BLOCK, *a.shape[1:]) if whole else None
+    return a[whole * _BLOCK :], blocks
 
 
 _cpu_convolution.defvjp(_cpu_convolution_forward, _cpu_convolution_backward)

@@ -203,7 +203,7 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
     resident = data._replace(train=jax.tree.map(jnp.asarray, data.train), validation=None, test=None, unseen=None)
     seed_ = np.uint32(seed)
     state, history = p.init(seed_), []
-    pace = _Pace(problem.steps_per_epoch)
+    pace = _Pace()
     for epoch in range(epochs):
         started = time.perf_counter()
         order, done = p.order(seed_, np.int32(epoch)), 0
@@ -232,10 +232,9 @@ def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None
 class _Pace:
     """How many steps the next compiled call should hold: about a second's worth, as measured so far."""
 
-    def __init__(self, steps_per_epoch: int):
+    def __init__(self):
         self.per_step = math.inf
         self.warm = False
-        self.limit = steps_per_epoch
         self.started = 0.0
 
     def next(self, left: int) -> int:

@@ -25,11 +25,11 @@ def write(
     rows = list(book.results().values())
     arms = [arm for arm in experiment.arms if any(row['arm'] == arm for row in rows)]
     main = [row for row in rows if row['purpose'] == 'main']
-    summary = table.summarise(main, arms)
+    summary = table.summarise(main, arms, experiment.reference)
     tables = [(f'{experiment.name} on {base.data.dataset}, every arm at learning rate {base.train.learning_rate:g}', summary)]
     table.write_csv(book.folder / 'summary.csv', summary)
     if own_rates:
-        own = table.summarise(_at_own_rates(rows, own_rates), list(own_rates))
+        own = table.summarise(_at_own_rates(rows, own_rates), list(own_rates), experiment.reference)
         tables.append(('every arm at its own best learning rate on validation data', own))
         table.write_csv(book.folder / 'summary_own_rate.csv', own)
     for caption, lines in tables:

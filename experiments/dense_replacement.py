@@ -45,6 +45,7 @@ EXPERIMENT = ablation.Experiment(
         'hidden_head': ablation.change(hidden=(HIDDEN,)),
         'pointwise_gap': pointwise_head,
     },
+    reference='conv',
     # 8 and 16 maps, so that on grey images a dense first and a dense last stage have the same number of weights.
     small=runner.digits(config.ModelConfig(features=(8, 16), head='flatten')),
     full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),

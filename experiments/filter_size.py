@@ -16,6 +16,7 @@ EXPERIMENT = ablation.Experiment(
         'k3_stack2': lambda m: m.with_kernel_size(3).stacked(2),  # sees 5 x 5
         'k3_stack3': lambda m: m.with_kernel_size(3).stacked(3),  # sees 7 x 7
     },
+    reference='k3',
     # 18 x 18, so that the second stage still sees 9 x 9.
     small=runner.digits(config.ModelConfig(features=(8, 16), head='gmp'), canvas=(18, 18), learning_rate=3e-2),
     full=runner.full(config.ModelConfig(features=(16, 32), head='flatten')),

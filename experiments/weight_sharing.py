@@ -22,6 +22,7 @@ EXPERIMENT = ablation.Experiment(
         'dense_flatten': arm('dense', 'flatten'),
         'dense_gmp': arm('dense', 'gmp'),
     },
+    reference='conv_gmp',
     small=runner.digits(config.ModelConfig(features=(16, 32), head='flatten')),
     full=runner.full(config.ModelConfig(features=(8, 16), head='flatten'), learning_rate=1e-2),
 )

@@ -56,6 +56,7 @@ def test_arms_change_what_is_studied_and_nothing_else(name, dataset):
         fields = [field.name for field in dataclasses.fields(ModelConfig)]
         changed[arm] = {field for field in fields if getattr(c.model, field) != getattr(base.model, field)}
     assert changed == STUDIED[name]
+    assert EXPERIMENTS[name].reference in arms
     assert len({c.model for c in arms.values()}) == len(arms)
 
 

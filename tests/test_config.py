@@ -136,6 +136,23 @@ def test_a_stage_without_an_entry_is_refused(field):
         ModelConfig(**{**ONE, field: ()})
 
 
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda: ModelConfig(features=[16, 32]), 'features must be a tuple with one entry per stage'),
+        (lambda: ModelConfig(hidden=[64]), 'hidden must be a tuple with one entry per layer'),
+        (lambda: ModelConfig().with_sharing('dense', 2), 'no stage 2 in a network of 2 stages'),
+        (lambda: ModelConfig().with_sharing('dense', -3), 'no stage -3 in a network of 2 stages'),
+        (lambda: ModelConfig().stacked(0), 'depth must be a whole number of at least 1, got 0'),
+        (lambda: DataConfig(canvas=(8,), train_positions='any'), r'canvas must be \(height, width\) in pixels, got \(8,\)'),
+        (lambda: DataConfig(canvas=[8, 8], train_positions='any'), r'canvas must be \(height, width\) in pixels, got \[8, 8\]'),
+    ],
+)  # fmt: skip
+def test_what_has_the_wrong_shape_is_refused(make, message):
+    with pytest.raises(errors.InputError, match=message):
+        make()
+
+
 def test_sharing_is_changed_in_the_stages_named_and_nowhere_else():
     model = dataclasses.replace(ModelConfig().stacked(2), head='gmp', hidden=(7,))
     S, D = 'shared', 'dense'

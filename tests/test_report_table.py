@@ -10,8 +10,6 @@ from report_fakes import SIX, TWELVE, fake_rows, summary_of
 
 from cnn_research.report.table import (
     COLUMNS,
-    differences,
-    format_differences,
     format_table,
     percent,
     percent_decimals,
@@ -117,10 +115,32 @@ def test_narrow_intervals_get_a_second_decimal():
 
 def test_differences_are_paired_by_seed():
     rows = fake_rows(SIX)
-    lines = {line['arm']: line for line in differences(rows, list(SIX), 'conv_gmp')}
+    lines = {line['arm']: line for line in summarise(rows, list(SIX), 'conv_gmp')}
     own = {r['seed']: r['test_accuracy'] for r in rows if r['arm'] == 'conv_flat' and r['status'] == 'ok'}
     reference = {r['seed']: r['test_accuracy'] for r in rows if r['arm'] == 'conv_gmp'}
-    assert lines['conv_flat']['n'] == 4
-    assert lines['conv_flat']['difference'] == pytest.approx(np.mean([own[s] - reference[s] for s in own]))
-    assert 'conv_gmp' not in lines
-    assert format_differences(rows, list(SIX), 'conv_gmp').count('\n') == 7
+    expected = mean_interval([own[seed] - reference[seed] for seed in sorted(own)])
+    line = lines['conv_flat']
+    assert len(own) == 4
+    assert (line['difference_mean'], line['difference_ci95_low'], line['difference_ci95_high']) == (
+        expected.mean,
+        expected.low,
+        expected.high,
+    )
+    assert line['compared_with'] == 'conv_gmp'
+    assert lines['conv_gmp']['compared_with'] is None and lines['conv_gmp']['difference_mean'] is None
+    text = format_table(list(lines.values()))
+    assert 'less conv_gmp' in text.splitlines()[0]
+    assert f'{100 * expected.mean:+.1f} ±' in text
+
+
+@pytest.mark.parametrize('reference', [None, 'conv_gmp', 'not an arm'])
+def test_nothing_is_compared_without_the_reference_among_the_arms(reference):
+    summary = summarise(fake_rows(SIX), ['local_gmp', 'dense_wide'], reference)
+    assert all(line['difference_mean'] is None for line in summary)
+    assert 'less' not in format_table(summary)
+
+
+def test_rates_are_shown_where_they_differ():
+    summary = summary_of(SIX)
+    assert ' rate ' in format_table(summary).splitlines()[0]
+    assert ' rate ' not in format_table([line | {'learning_rate': 0.01} for line in summary]).splitlines()[0]

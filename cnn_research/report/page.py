@@ -11,15 +11,17 @@ from markupsafe import Markup
 
 from cnn_research.files import atomic_write_text
 from cnn_research.report.table import (
-    NONE,
     TEST,
     UNSEEN,
     Summary,
+    compared,
     count,
+    difference,
     has_unseen,
     percent,
     percent_decimals,
     percent_mean,
+    rate,
     seconds,
     troubles,
 )
@@ -76,12 +78,8 @@ def table_view(caption: str, summary: Summary) -> dict[str, Any]:
         rows.append({
             'arm': line['arm'], 'trouble': troubles(line), 'runs': line['n'], 'rate': rate(line['learning_rate']),
             'weights': count(line['weights']), 'connections': count(line['connections']), 'macs': count(line['macs']),
-            'measured': measured, 'train': percent_mean(line['train_accuracy_mean'], decimals),
+            'measured': measured, 'difference': difference(line, decimals), 'train': percent_mean(line['train_accuracy_mean'], decimals),
             'seconds': seconds(line['seconds_mean']),
         })  # fmt: skip
-    return {'caption': caption, 'unseen': unseen, 'rows': rows,
+    return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': compared(summary),
             'intervals': any(cell['half'] for row in rows for cell in row['measured'])}  # fmt: skip
-
-
-def rate(value: float | None) -> str:
-    return NONE if value is None else f'{value:.3g}'

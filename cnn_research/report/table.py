@@ -17,10 +17,12 @@ COLUMNS = (
     'arm', 'n', 'diverged', 'failed', 'refused', 'learning_rate', 'weights', 'connections', 'macs',
     'test_accuracy_mean', 'ci95_low', 'ci95_high',
     'unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high',
+    'compared_with', 'difference_mean', 'difference_ci95_low', 'difference_ci95_high',
     'validation_accuracy_mean', 'train_accuracy_mean', 'test_loss_mean', 'train_loss_mean', 'seconds_mean',
 )  # fmt: skip
 TEST = ('test_accuracy_mean', 'ci95_low', 'ci95_high')
 UNSEEN = ('unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high')
+DIFFERENCE = ('difference_mean', 'difference_ci95_low', 'difference_ci95_high')
 NONE = '–'
 
 
@@ -31,16 +33,28 @@ def check_one_purpose(rows: Sequence[Row]) -> None:
         raise ValueError(f'rows of one purpose wanted, got {", ".join(purposes)}')
 
 
-def summarise(rows: Sequence[Row], arms: Sequence[str]) -> list[dict[str, Any]]:
+def summarise(rows: Sequence[Row], arms: Sequence[str], reference: str | None = None) -> list[dict[str, Any]]:
     """One dict per arm, in the order of `arms`, with the keys `COLUMNS`; rows of other arms are left out.
 
     rows: results of one purpose, at most one per arm and seed, in any order. `n` counts the `ok` cells and every mean
     and 95 % t interval is over exactly those: where one of them lacks a value, the statistic is None. Accuracies are
     fractions, losses the mean per image, seconds per run. `learning_rate`, `weights`, `connections` and `macs` are
-    None where the arm's rows disagree.
+    None where the arm's rows disagree. `difference_*` is the test accuracy less that of the arm `reference`, paired by
+    seed over the seeds both finished; None for the reference itself, and where there is none among `arms`.
     """
     check_one_purpose(rows)
-    return [_summarise_arm(arm, [row for row in rows if row['arm'] == arm]) for arm in arms]
+    found = {arm: [row for row in rows if row['arm'] == arm] for arm in arms}
+    summary = [_summarise_arm(arm, found[arm]) for arm in arms]
+    for line in summary:
+        compared = reference if reference in found and line['arm'] != reference else None
+        less = paired_difference(_by_seed(found[line['arm']]), _by_seed(found[compared])) if compared else mean_interval([])
+        values = (compared, less.mean, less.low, less.high)
+        line |= zip(('compared_with', *DIFFERENCE), values, strict=True)
+    return [{column: line[column] for column in COLUMNS} for line in summary]
+
+
+def _by_seed(rows: list[Row]) -> dict[int, float]:
+    return {row['seed']: row['test_accuracy'] for row in rows if row['status'] == 'ok' and row['test_accuracy'] is not None}
 
 
 def _summarise_arm(arm: str, rows: list[Row]) -> dict[str, Any]:
@@ -109,6 +123,23 @@ def percent(line: Mapping[str, Any], keys: tuple[str, str, str], decimals: int) 
     return percent_mean(mean, decimals), '' if low is None else f'± {50 * (high - low):.{decimals}f}'
 
 
+def compared(summary: Summary) -> str | None:
+    """The arm that the others are compared with, or None where nothing is compared."""
+    return next((line['compared_with'] for line in summary if line['difference_mean'] is not None), None)
+
+
+def difference(line: Mapping[str, Any], decimals: int) -> tuple[str, str]:
+    """('+1.2', '± 0.6'): the difference to the reference and the half width of its interval, in percentage points."""
+    mean, low, high = (line[key] for key in DIFFERENCE)
+    if mean is None:
+        return NONE, ''
+    return f'{100 * mean:+.{decimals}f}', '' if low is None else f'± {50 * (high - low):.{decimals}f}'
+
+
+def rate(value: float | None) -> str:
+    return NONE if value is None else f'{value:.3g}'
+
+
 def percent_mean(value: float | None, decimals: int) -> str:
     return NONE if value is None else f'{100 * value:.{decimals}f} %'
 
@@ -129,14 +160,19 @@ def troubles(line: Mapping[str, Any]) -> str:
 def format_table(summary: Summary) -> str:
     """The table for a terminal, one line per arm; columns nobody has a value for are left out."""
     decimals = percent_decimals(summary)
-    columns: list[tuple[str, list[str]]] = [
-        ('n', [str(line['n']) for line in summary]),
+    columns: list[tuple[str, list[str]]] = [('n', [str(line['n']) for line in summary])]
+    if len({line['learning_rate'] for line in summary}) > 1:
+        columns.append(('rate', [rate(line['learning_rate']) for line in summary]))
+    columns += [
         ('weights', [count(line['weights']) for line in summary]),
         ('MACs', [count(line['macs']) for line in summary]),
         ('test accuracy', _joined([percent(line, TEST, decimals) for line in summary])),
     ]
     if has_unseen(summary):
         columns.append(('unseen', _joined([percent(line, UNSEEN, decimals) for line in summary])))
+    reference = compared(summary)
+    if reference:
+        columns.append((f'less {reference}', _joined([difference(line, decimals) for line in summary])))
     columns.append(('train', [percent_mean(line['train_accuracy_mean'], decimals) for line in summary]))
     columns.append(('seconds', [seconds(line['seconds_mean']) for line in summary]))
     lines = _aligned(('arm', [line['arm'] for line in summary]), columns, [troubles(line) for line in summary])
@@ -160,34 +196,3 @@ def _aligned(first: tuple[str, list[str]], columns: list[tuple[str, list[str]]],
              for row in rows]  # fmt: skip
     lines = [lines[0], *(f'{line}  {note}' if note else line for line, note in zip(lines[1:], notes, strict=True))]
     return [lines[0].rstrip(), '─' * (sum(widths) + 2 * (len(widths) - 1)), *(line.rstrip() for line in lines[1:])]
-
-
-def differences(rows: Sequence[Row], arms: Sequence[str], reference: str) -> list[dict[str, Any]]:
-    """Test accuracy of each other arm less the reference's, paired by seed over the seeds both finished.
-
-    One dict per arm: arm, n (pairs), difference, ci95_low, ci95_high (fractions, None where undefined).
-    """
-    check_one_purpose(rows)
-    accuracy: dict[str, dict[int, float]] = {arm: {} for arm in (*arms, reference)}
-    for row in rows:
-        if row['arm'] in accuracy and row['status'] == 'ok' and row['test_accuracy'] is not None:
-            accuracy[row['arm']][row['seed']] = row['test_accuracy']
-    intervals = [(arm, paired_difference(accuracy[arm], accuracy[reference])) for arm in arms if arm != reference]
-    return [{'arm': arm, 'n': pair.n, 'difference': pair.mean, 'ci95_low': pair.low, 'ci95_high': pair.high} for arm, pair in intervals]
-
-
-def format_differences(rows: Sequence[Row], arms: Sequence[str], reference: str) -> str:
-    """The paired comparison for a terminal: '+1.24  [+0.61, +1.87]' in percentage points, one line per arm."""
-    lines = differences(rows, arms, reference)
-
-    def points(value: float | None) -> str:
-        return NONE if value is None else f'{100 * value:+.2f}'
-
-    spans = ['' if d['ci95_low'] is None else f'[{points(d["ci95_low"])}, {points(d["ci95_high"])}]' for d in lines]
-    columns = [
-        ('pairs', [str(d['n']) for d in lines]),
-        ('points', [points(d['difference']) for d in lines]),
-        ('95 % interval', spans),
-    ]
-    title = f'Test accuracy less that of {reference}, paired by seed, in percentage points'
-    return '\n'.join([title, *_aligned(('arm', [d['arm'] for d in lines]), columns, [''] * len(lines))])
