@@ -14,7 +14,7 @@ from experiments import flags
 
 _TUNING_SEEDS = (1000,)  # rates are compared on a seed that no table shows
 _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
-_FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=3e-3)
+_FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
 
 
 def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16), **train) -> config.Config:

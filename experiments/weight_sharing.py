@@ -24,7 +24,7 @@ EXPERIMENT = ablation.Experiment(
     },
     reference='conv_gmp',
     small=runner.digits(config.ModelConfig(features=(16, 32), head='flatten')),
-    full=runner.full(config.ModelConfig(features=(8, 16), head='flatten'), learning_rate=1e-2),
+    full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),
 )
 
 if __name__ == '__main__':

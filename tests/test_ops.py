@@ -19,7 +19,7 @@ CIRCULAR = jax.jit(functools.partial(ops.shared, padding='CIRCULAR'))
 
 # images [N, H, W, C], kernel [kh, kw, C, F], strides
 CASES = {
-    'few_channels': ((3, 6, 7, 3), (3, 2, 3, 4), (1, 1)),
+    'few_channels': ((19, 6, 7, 3), (3, 2, 3, 4), (1, 1)),
     'many_channels': ((17, 5, 7, 9), (2, 3, 9, 3), (1, 1)),
     'few_channels_strided': ((2, 7, 8, 2), (3, 4, 2, 2), (2, 3)),
     'many_channels_strided': ((2, 7, 6, 8), (3, 3, 8, 2), (2, 1)),
@@ -30,6 +30,7 @@ EDGES = {
     'stride_beyond_the_filter': ((3, 7, 8, 8), (2, 2, 8, 2), (3, 3)),
     'one_image_of_one_row': ((1, 1, 9, 8), (1, 4, 8, 1), (1, 1)),
     '16_images': ((16, 5, 5, 8), (3, 3, 8, 2), (1, 1)),
+    '16_images_few_channels': ((16, 5, 5, 1), (3, 3, 1, 2), (1, 1)),
     '33_images': ((33, 5, 5, 8), (3, 3, 8, 2), (1, 1)),
 }
 
