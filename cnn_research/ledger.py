@@ -39,7 +39,7 @@ class Ledger:
           InputError: the folder cannot be written, or belongs to another experiment or configuration.
         """
         path = self.folder / 'study.json'
-        with self._readable_errors():
+        with self.writing():
             if not path.exists():
                 if self.folder.is_dir() and any(self.folder.glob('*.jsonl')):
                     raise errors.InputError(f'{self.folder} holds results but no study.json: give another --workdir')
@@ -86,7 +86,7 @@ class Ledger:
         Raises:
           InputError: the disk is full or the folder cannot be written; what was half written is taken back.
         """
-        with self._readable_errors():
+        with self.writing():
             sha256 = self._save(f'{row["cell"]}.npz', params) if params else None
             self._lock(_APPEND, fcntl.LOCK_EX)
             try:
@@ -151,7 +151,8 @@ class Ledger:
                 raise
 
     @contextlib.contextmanager
-    def _readable_errors(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Whatever writes to the folder within raises InputError, not OSError: the disk is full, or the folder cannot be written."""
         try:
             yield
         except OSError as e:

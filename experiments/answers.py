@@ -1,12 +1,13 @@
-"""What a finished sweep says: the printed tables, summary.csv and report.html."""
+"""What a finished sweep says: the printed tables, summary.csv, figures/*.svg and report.html."""
 
 import datetime
 import platform
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnn_research import ablation, config, ledger, ops, trained
+from cnn_research import ablation, config, files, ledger, ops, trained
 from cnn_research.data import Dataset, canvas
 from cnn_research.report import figures, page, table
 
@@ -34,6 +35,11 @@ def write(
         table.write_csv(book.folder / 'summary_own_rate.csv', own)
     for caption, lines in tables:
         print(f'\n{caption}\n{table.format_table(lines)}')
+    pictures = drawn(book, arms, main, summary, dataset, base)
+    (book.folder / 'figures').mkdir(exist_ok=True)
+    for name, _, markup in pictures:
+        if markup.startswith('<svg'):
+            files.atomic_write_text(book.folder / 'figures' / f'{re.sub(r"[^a-z]+", "_", name.lower())}.svg', markup)
     page.write_page(
         book.folder / 'report.html',
         title=experiment.name.replace('_', ' ').capitalize(),
@@ -41,7 +47,7 @@ def write(
         command=command,
         answer=answer(summary),
         tables=tables,
-        figures=drawn(book, arms, main, summary, dataset, base),
+        figures=pictures,
         facts=facts(base, main, dataset),
     )
     print(f'\n{book.folder}/report.html shows this with figures.')

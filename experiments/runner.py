@@ -91,7 +91,8 @@ def run(experiment: ablation.Experiment, command: str) -> int:
         sweep.run(book, experiment.name, train(retrained, seeds), source, workers)
     from experiments import answers  # figures and feature maps: imported when there is something to show
 
-    answers.write(experiment, book, base, own, dataset, command)
+    with book.writing():
+        answers.write(experiment, book, base, own, dataset, command)
     return int(any(row['status'] == 'failed' for row in book.results().values()))
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from absl import flags as absl_flags
@@ -87,6 +88,17 @@ def test_a_workdir_belongs_to_one_experiment_and_configuration(tmp_path, capsys)
     assert (tmp_path / 'results.jsonl').read_bytes() == before
 
 
+def test_answers_that_cannot_be_written_are_one_line_and_lose_no_cell(tmp_path, capsys):
+    (tmp_path / 'figures').write_text('in the way')
+    assert run(weight_sharing, *TINY, f'--workdir={tmp_path}') == 2
+    err = capsys.readouterr().err
+    assert f'cannot write to {tmp_path}' in err and 'Traceback' not in err
+    kept = (tmp_path / 'results.jsonl').read_bytes()
+    (tmp_path / 'figures').unlink()
+    assert run(weight_sharing, *TINY, f'--workdir={tmp_path}') == 0
+    assert (tmp_path / 'results.jsonl').read_bytes() == kept
+
+
 def test_help_is_grouped_and_imports_no_jax():
     code = (
         'import runpy, sys; sys.argv = ["x", "--help"]\n'
@@ -117,6 +129,9 @@ def test_a_run_writes_all_its_files_and_extends(tmp_path, capsys):
         assert {(line['arm'], line['n']) for line in csv.DictReader(file)} == {('conv_gmp', '3'), ('conv_flatten', '3')}
     assert len((tmp_path / 'history.jsonl').read_text().splitlines()) == 6
     assert 'first-layer filters' in (tmp_path / 'report.html').read_text()
+    drawn = {path.name for path in (tmp_path / 'figures').iterdir()}
+    assert {'accuracy_against_weights.svg', 'seen_and_unseen_positions.svg', 'learning_curves_train_loss.svg'} <= drawn
+    assert all(ElementTree.parse(tmp_path / 'figures' / name).getroot().tag.endswith('svg') for name in drawn)
 
 
 def test_tuning_sees_no_test_image_and_gives_every_arm_its_own_rate(tmp_path, capsys):
