@@ -1,0 +1,62 @@
+"""Every snippet of the README runs as it stands."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from cnn_research import config, layers, models
+from experiments import runner, weight_sharing
+
+README = Path(__file__).parent.parent.joinpath('README.md').read_text('utf-8')
+
+
+def snippet(word):
+    """The one python block with this word."""
+    (found,) = [block for block in re.findall(r'```python\n(.*?)```', README, re.DOTALL) if word in block]
+    return found
+
+
+def test_an_arm_of_ones_own():
+    arms = eval('{' + snippet('local_then_conv') + '}')
+    assert arms['local_then_conv'](config.ModelConfig()).sharing == ('local', 'shared')
+
+
+def test_a_layer_of_ones_own(monkeypatch):
+    monkeypatch.setattr(config, 'SHARING', (*config.SHARING, 'blur'))
+    monkeypatch.setattr(layers, 'SCHEMES', dict(layers.SCHEMES))
+    exec(snippet('class Blur'), vars(layers) | {'__name__': 'blur'})
+    network = models.Network(config.ModelConfig(features=(4, 8)).with_sharing('blur', 0), 10)
+    x = jnp.ones((2, 8, 8, 3))
+    variables = network.init(jax.random.key(0), x)
+    assert network.apply(variables, x).shape == (2, 10)
+    assert {name: leaf.shape for name, leaf in variables['params']['stage_0'].items()} == {'kernel': (4,), 'bias': (4,)}
+
+
+def test_a_data_set_of_ones_own(capsys):
+    rng = np.random.default_rng(0)
+    names = {}
+    for split, number in (('train', 256), ('validation', 16), ('test', 32)):
+        labels = rng.integers(0, 2, number).astype(np.int32)
+        images = rng.integers(0, 90, (number, 8, 8, 1)).astype(np.uint8)
+        images[labels == 1, 3] = 255  # dogs have a stripe
+        names |= {f'{split}_images': images, f'{split}_labels': labels}
+    exec(snippet("Dataset('mine'"), names)
+    assert "'accuracy': 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_finished_cell_predicts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].using_default_value or flags.FLAGS[name].unparse()
+    args = ['x', '--arms=conv_gmp', '--seeds=1', '--epochs=1', '--train_size=64', '--workers=1']
+    with pytest.raises(SystemExit, match='0'):
+        runner.main(weight_sharing.EXPERIMENT, weight_sharing.__doc__, args)
+    capsys.readouterr()
+    exec(snippet('load_cell'), {})
+    assert re.fullmatch(r'\[\d\]\n', capsys.readouterr().out)
