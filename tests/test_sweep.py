@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group('sweep')  # they share one undisturbed run
 COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp', '--seeds=5', '--epochs=40')
 COMMAND += ('--train_size=256', '--features=2,3')
 TIMES = {'seconds'}
