@@ -12,7 +12,7 @@ from cnn_research import ablation, config, cost, data, errors, ledger, problem, 
 from cnn_research.ablation import RATES
 from experiments import flags
 
-_TUNING_SEEDS = (1000,)  # rates are compared on a seed that no table shows
+_TUNING_SEEDS = (1000, 1001, 1002)  # rates are compared on seeds that no table shows
 _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
 
