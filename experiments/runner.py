@@ -17,15 +17,15 @@ _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
 
 
-def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16), **train) -> config.Config:
+def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16)) -> config.Config:
     """A base on the embedded digits: trained in the left of the canvas, tested there and in the right."""
     placed = config.DataConfig('digits', canvas=canvas, train_positions='left', unseen_positions='right')
-    return config.Config(model, placed, dataclasses.replace(_SMALL, **train))
+    return config.Config(model, placed, _SMALL)
 
 
-def full(model: config.ModelConfig, **train) -> config.Config:
+def full(model: config.ModelConfig) -> config.Config:
     """A base on data sets of 28 x 28 and more, at their own size."""
-    return config.Config(model, config.DataConfig('fashion_mnist'), dataclasses.replace(_FULL, **train))
+    return config.Config(model, config.DataConfig('fashion_mnist'), _FULL)
 
 
 def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None = None) -> NoReturn:
