@@ -97,3 +97,9 @@ def test_filter_examples_with_wrong_shapes_are_refused(broken):
     fields = {'arm': 'a', 'filters': good.filters, 'image': good.image, 'maps': good.maps, 'note': ''} | broken
     with pytest.raises(ValueError, match='must be'):
         figures.FilterExample(**fields)
+
+
+def test_a_loss_axis_of_less_than_a_decade_has_plain_numbers():
+    history = [{**row, 'train_loss': 0.2 + 0.1 / row['epoch']} for row in fake_history(fake_rows(SIX))]
+    texts = svg_texts(figures.figure_svg(figures.learning_curves(history, list(SIX), 'train_loss')))
+    assert '0.2' in texts and not [text for text in texts if '{' in text or '$' in text]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cnn_research.report.style import BLUE, FAINT, INK, ORANGE, SOFT, WIDTH, new_figure, seeds_text, styled
 from cnn_research.report.table import check_one_purpose
@@ -94,6 +94,9 @@ def _scale(axes: Axes, percent: bool, curves: list[np.ndarray]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g} %'))
     else:
         axes.set_yscale('log')
+        # Plain numbers: matplotlib would label what lies between decades with powers of ten, when there are few decades.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
 
 
