@@ -1,8 +1,9 @@
 """An ablation: a question, a base configuration, and a table of arms that each change the model in the studied way (imports no jax)."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+import statistics
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from cnn_research import config, cost, errors
 
@@ -26,13 +27,13 @@ class Matched(NamedTuple):
 class Experiment:
     """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set.
 
-    `reference` names the arm that the others are compared with, by differences paired by seed.
+    `compared_with` names for an arm the one that it answers to: its table shows their difference, paired by seed.
     """
 
     name: str
     question: str
     arms: Mapping[str, Change | Matched]
-    reference: str
+    compared_with: Mapping[str, str]
     small: config.Config
     full: config.Config
 
@@ -108,3 +109,21 @@ def _with(model: config.ModelConfig, field: str, widths: tuple[int, ...]) -> con
 def _scaled(shape: tuple[int, ...], s: int) -> tuple[int, ...]:
     """Widths in the proportions of `shape`, the smallest of them being s."""
     return tuple(max(1, round(s * width / min(shape))) for width in shape)
+
+
+def validation_scores(rows: Iterable[Mapping[str, Any]], arms: Iterable[str], seeds: int) -> dict[str, dict[float, float]]:
+    """Mean validation accuracy by arm and learning rate, for the arms that tried all `RATES` on so many tuning seeds.
+
+    rows: as in results.jsonl, of any purpose. A run that did not end counts as zero.
+    """
+    found: dict[str, dict[float, list[float]]] = {arm: {rate: [] for rate in RATES} for arm in arms}
+    for row in rows:
+        if row['purpose'] == 'tune' and row['learning_rate'] in found.get(row['arm'], ()):
+            found[row['arm']][row['learning_rate']].append(row['validation_accuracy'] or 0.0)
+    whole = {arm: rates for arm, rates in found.items() if all(len(scores) == seeds for scores in rates.values())}
+    return {arm: {rate: statistics.fmean(scores) for rate, scores in rates.items()} for arm, rates in whole.items()}
+
+
+def best_rates(scores: Mapping[str, Mapping[float, float]]) -> dict[str, float]:
+    """The learning rate with the best validation accuracy for every arm in `validation_scores`; the lower one of equals."""
+    return {arm: max(sorted(rates), key=lambda rate, rates=rates: rates[rate]) for arm, rates in scores.items()}  # type: ignore[misc]

@@ -15,6 +15,7 @@ NORMS = ('none', 'batch')
 HEADS = ('flatten', 'gap', 'gmp')
 OPTIMIZERS = ('adam', 'sgd')
 SCHEDULES = ('cosine', 'constant')
+LARGEST_CANVAS = 4096  # pixels; what is larger is a slip, and would fill the memory
 POSITIONS = ('left', 'right', 'top', 'bottom', 'center', 'any')
 
 
@@ -131,6 +132,8 @@ class DataConfig:
             raise errors.InputError(f'canvas must be (height, width) in pixels, got {self.canvas!r}')
         for side in self.canvas or ():
             positive('canvas', side)
+            if side > LARGEST_CANVAS:
+                raise errors.InputError(f'canvas must have sides of at most {LARGEST_CANVAS} pixels, got {side}')
         for name in ('train_positions', 'unseen_positions'):
             value = getattr(self, name)
             if value is not None:

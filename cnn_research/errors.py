@@ -1,11 +1,16 @@
-"""The one exception that means "the input can be mended"."""
+"""The exceptions whose message is for the user: the input can be mended, or a worker died."""
 
 
 class InputError(ValueError):
     """Bad input: the message is one line that says what is wrong and what to do.
 
-    Raised before anything is written. The command line prints the message alone and exits with status 2.
+    What asks for the impossible raises it before anything is written; a disk that fills up later loses no finished cell. The command line
+    prints the message alone and exits with status 2.
     """
+
+
+class WorkerError(RuntimeError):
+    """A worker process died, for want of memory most likely. The command line prints the message and exits with status 1."""
 
 
 def known(kind: str, name: str, names) -> InputError:

@@ -40,13 +40,16 @@ class Ledger:
         """
         path = self.folder / 'study.json'
         with self.writing():
-            if not path.exists():
-                if self.folder.is_dir() and any(self.folder.glob('*.jsonl')):
-                    raise errors.InputError(f'{self.folder} holds results but no study.json: give another --workdir')
-                self.folder.mkdir(parents=True, exist_ok=True)
-                (self.folder / 'params').mkdir(exist_ok=True)
-                files.atomic_write_text(path, json.dumps(study, indent=1) + '\n')
+            if not path.exists() and self.folder.is_dir() and any(self.folder.glob('*.jsonl')):
+                raise errors.InputError(f'{self.folder} holds results but no study.json: give another --workdir')
+            (self.folder / 'params').mkdir(parents=True, exist_ok=True)
             (self.folder / '.claims').touch()
+            self._lock(_APPEND, fcntl.LOCK_EX)  # of two that make the folder at once, one finds the other's study
+            try:
+                if not path.exists():
+                    files.atomic_write_text(path, json.dumps(study, indent=1) + '\n')
+            finally:
+                self._lock(_APPEND, fcntl.LOCK_UN)
         differing = _differences(self.study(), json.loads(json.dumps(study)))
         if differing:
             raise errors.InputError(f'{self.folder} belongs to another study ({"; ".join(differing)}): give another --workdir')
@@ -126,14 +129,20 @@ class Ledger:
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         path = self.folder / name
-        if not path.exists():
+        try:
+            lines = path.read_bytes().split(b'\n')
+        except FileNotFoundError:
             return
-        lines = path.read_bytes().split(b'\n')
+        except OSError as e:
+            raise errors.InputError(f'{path} cannot be read ({e.strerror}): give another --workdir') from None
         for number, line in enumerate(lines[:-1], 1):  # what follows the last line end was cut off while written
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError:
-                raise errors.InputError(f'{path} line {number} is damaged: mend it, or delete the line to run its cell again') from None
+                row = None
+            if not isinstance(row, dict) or 'cell' not in row:
+                raise errors.InputError(f'{path} line {number} is damaged: mend it, or delete the line to run its cell again')
+            yield row
 
     def _append(self, name: str, rows: list[Mapping[str, Any]]) -> None:
         text = ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows).encode()

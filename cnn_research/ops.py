@@ -156,7 +156,10 @@ def _cpu_convolution_backward(pads, saved, g):
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
     """Sum over images and positions of patch times output gradient, as one product per block of images."""
-    gradient = functools.partial(_by_all_taps if shape[2] < _FEW_CHANNELS else _by_rows_of_taps, shape=shape, pads=pads)
+
+    def gradient(x, g):
+        return (_by_all_taps if shape[2] < _FEW_CHANNELS else _by_rows_of_taps)(x, g, shape, pads)
+
     (rest, x_blocks), (g_rest, g_blocks) = _blocks(x), _blocks(g)
     total = gradient(rest, g_rest)
     if x_blocks is not None:
@@ -165,7 +168,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
 
 
 def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
-    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), shape[:2])
+    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (shape[0], shape[1]))
     return jnp.matmul(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3]), precision=_HIGHEST).reshape(shape)
 
 

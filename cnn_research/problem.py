@@ -113,7 +113,9 @@ def _positions(data: config.DataConfig, dataset: Dataset) -> tuple[np.ndarray | 
         return seen, None
     unseen = canvas.without(canvas.positions(data.unseen_positions, size, data.canvas), seen)
     if not len(unseen):
-        raise errors.InputError(f'no position of {data.unseen_positions!r} is unseen: training uses them all ({data.train_positions!r})')
+        raise errors.InputError(
+            f'no position of {data.unseen_positions!r} is unseen: training uses them all ({data.train_positions!r}): choose others, or none'
+        )
     return seen, unseen
 
 

@@ -74,7 +74,7 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
     """Run what is missing in `workers` processes, with a progress bar on standard error.
 
     Raises:
-      InputError: a worker met bad input (a full disk, say). KeyboardInterrupt: after the workers have ended.
+      InputError: a worker met bad input (a full disk, say). WorkerError: a worker died. KeyboardInterrupt: after the workers have ended.
     """
     # The longest first, so that no worker is left alone with one at the end.
     todo = sorted(missing(book, cells), key=lambda cell: -cell.effort)
@@ -82,7 +82,7 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
         return
     context = multiprocessing.get_context('spawn')
     news = context.Queue()
-    todo_args = (str(book.folder), experiment, todo, source, news)
+    todo_args = (str(book.folder), experiment, todo, source, news, book.results())
     team = [context.Process(target=_work, args=todo_args, daemon=True) for _ in range(min(workers, len(todo)))]
     try:
         with _one_thread_each() if on_cpu() else contextlib.nullcontext():
@@ -105,7 +105,7 @@ def _work(*args) -> None:
 
 
 def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
-    """Show progress until every worker has left. Raises the first InputError, or RuntimeError for a worker that died."""
+    """Show progress until every worker has left. Raises the first InputError, or WorkerError for a worker that died."""
     share = dict.fromkeys(effort, 0.0)
     done: set[str] = set()
     form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
@@ -126,7 +126,7 @@ def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
     for process in team:
         if process.exitcode:
             how = f'a worker process ended with status {process.exitcode} (out of memory?)'
-            raise errors.InputError(f'{how}: run the same command again, perhaps with fewer --workers')
+            raise errors.WorkerError(f'{how}: run the same command again, perhaps with fewer --workers')
 
 
 def default_workers() -> int:

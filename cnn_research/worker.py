@@ -21,14 +21,16 @@ from cnn_research.data import Dataset, load
 _WAIT = 0.5  # seconds between looks at cells that another process holds
 
 
-def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.Source, news: Any) -> None:
-    """Run cells until none is missing; tell `news` ('progress' | 'done', cell, share) and ('error', '', message)."""
+def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.Source, news: Any, before: dict[str, Any]) -> None:
+    """Run cells until none is missing; tell `news` ('progress' | 'done', cell, share) and ('error', '', message).
+
+    `before` holds the rows that were there when the sweep started: a cell with another row was run since, be it that it failed again.
+    """
     _end_with_parent()
     try:
         dataset = load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
         book = ledger.Ledger(folder)
         left = {cell.name: cell for cell in cells}
-        before = book.results()
         while left:
             claimed = [name for name in list(left) if _claim_and_run(book, experiment, left[name], before.get(name), dataset, news)]
             for name in claimed:

@@ -3,6 +3,7 @@
 import datetime
 import platform
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,20 +19,24 @@ def write(
     experiment: ablation.Experiment,
     book: ledger.Ledger,
     base: config.Config,
-    own_rates: Mapping[str, float],
+    tuned: Mapping[str, Mapping[float, float]],
     dataset: Dataset,
     command: str,
 ) -> None:
-    """Print the tables and write them, with figures, to the study's folder. All arms and seeds of the folder are shown."""
+    """Print the tables and write them, with figures, to the study's folder. All arms and seeds of the folder are shown.
+
+    tuned: as `ablation.validation_scores` makes it; empty where nothing was tuned.
+    """
     rows = list(book.results().values())
     arms = [arm for arm in experiment.arms if any(row['arm'] == arm for row in rows)]
     main = [row for row in rows if row['purpose'] == 'main']
-    summary = table.summarise(main, arms, experiment.reference)
+    summary = table.summarise(main, arms, experiment.compared_with)
     tables = [(f'{experiment.name} on {base.data.dataset}, every arm at learning rate {base.train.learning_rate:g}', summary)]
     table.write_csv(book.folder / 'summary.csv', summary)
-    if own_rates:
-        own = table.summarise(_at_own_rates(rows, own_rates), list(own_rates), experiment.reference)
-        tables.append(('every arm at its own best learning rate on validation data', own))
+    if tuned:
+        own_rates = ablation.best_rates(tuned)
+        own = table.summarise(_at_own_rates(rows, own_rates), list(own_rates), experiment.compared_with)
+        tables.append((f'every arm at its own best learning rate on validation data ({over_all_arms(tuned)})', own))
         table.write_csv(book.folder / 'summary_own_rate.csv', own)
     for caption, lines in tables:
         print(f'\n{caption}\n{table.format_table(lines)}')
@@ -51,6 +56,12 @@ def write(
         facts=facts(base, main, dataset),
     )
     print(f'\n{book.folder}/report.html shows this with figures.')
+
+
+def over_all_arms(tuned: Mapping[str, Mapping[float, float]]) -> str:
+    """The mean validation accuracy over the tuned arms by learning rate: what the common rate is chosen by."""
+    means = {rate: statistics.fmean(scores[rate] for scores in tuned.values()) for rate in ablation.RATES}
+    return 'over all arms: ' + ', '.join(f'{100 * mean:.1f} % at {rate:g}' for rate, mean in means.items())
 
 
 def answer(summary: table.Summary) -> str:

@@ -45,7 +45,11 @@ EXPERIMENT = ablation.Experiment(
         'hidden_head': ablation.change(hidden=(HIDDEN,)),
         'pointwise_gap': pointwise_head,
     },
-    reference='conv',
+    compared_with={
+        **dict.fromkeys(('dense_first', 'dense_last', 'dense_all', 'mlp', 'mlp_matched', 'hidden_head'), 'conv'),
+        **dict.fromkeys(('conv_matched', 'dense_all_matched'), 'dense_first'),
+        'pointwise_gap': 'hidden_head',
+    },
     # 8 and 16 maps, so that on grey images a dense first and a dense last stage have the same number of weights.
     small=runner.digits(config.ModelConfig(features=(8, 16), head='flatten')),
     full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),

@@ -30,9 +30,9 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
     (_DATA, 'raw_dir', str, 'folder of the original files, such as RAW/fashion_mnist/*.gz: prepare from there, without network'),
     (_DATA, 'train_size', int, 'number of training images'),
-    (_DATA, 'canvas', 'size', 'put images on a black canvas of this side or HEIGHTxWIDTH'),
+    (_DATA, 'canvas', 'size', 'put images on a black canvas of this side or HEIGHTxWIDTH; none: leave them as they are'),
     (_DATA, 'train_positions', config.POSITIONS, 'where on the canvas training puts images'),
-    (_DATA, 'unseen_positions', config.POSITIONS, 'where else to test; positions used in training are left out'),
+    (_DATA, 'unseen_positions', config.POSITIONS, 'where else to test; positions used in training are left out; none: nowhere'),
     (_MODEL, 'features', 'ints', 'maps per stage'),
     (_MODEL, 'kernel_size', 'ints', 'side of the square filters'),
     (_MODEL, 'strides', 'ints', 'stride of the filters'),
@@ -50,6 +50,7 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_TRAIN, 'weight_decay', float, 'decoupled weight decay'),
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
+_CAN_BE_NONE = ('canvas', 'unseen_positions')
 _PER_STAGE = ('features', 'kernel_sizes', 'strides', 'pools')
 
 
@@ -138,6 +139,8 @@ def base_config(experiment: ablation.Experiment) -> config.Config:
     model = {name: _follow(getattr(base.model, name), stages) for name in (*_PER_STAGE, 'sharing')}
     for name, values in given['model'].items():
         model[name] = values * stages if name in _PER_STAGE and len(values) == 1 else values
+    if given['data'].get('canvas', base.data.canvas) is None:
+        given['data'] = {'train_positions': None, 'unseen_positions': None, **given['data']}
     changed = {**given, 'model': model}
     return dataclasses.replace(base, **{p: dataclasses.replace(getattr(base, p), **fields) for p, fields in changed.items()})
 
@@ -148,11 +151,13 @@ def _follow(values: tuple, stages: int) -> tuple:
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
+    if name in _CAN_BE_NONE and value == 'none':
+        return None
     if isinstance(kind, tuple):
         config.member(name, value, kind)
     if kind == 'size':
         if not re.fullmatch(r'\d{1,5}(x\d{1,5})?', value):
-            raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH in pixels, got {value!r}')
+            raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH in pixels, or none, got {value!r}')
         sides = [int(side) for side in value.split('x')]
         return (sides[0], sides[-1])
     if kind == 'ints':

@@ -2,11 +2,10 @@
 
 import dataclasses
 import signal
-import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cnn_research import ablation, config, cost, data, errors, ledger, problem, sweep
 from cnn_research.ablation import RATES
@@ -42,6 +41,9 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
     except errors.InputError as e:
         print(f'{experiment.name}: {e}', file=sys.stderr)
         sys.exit(2)
+    except errors.WorkerError as e:
+        print(f'{experiment.name}: {e}', file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt as e:
         number = e.args[0] if e.args else signal.SIGINT
         print(f'\n{experiment.name}: interrupted; finished cells are kept, the same command goes on', file=sys.stderr)
@@ -78,28 +80,16 @@ def run(experiment: ablation.Experiment, command: str) -> int:
 
     seeds, workers = range(f.seeds), f.workers or sweep.default_workers()
     cells = train([(arm, base.train.learning_rate, 'main') for arm in arms], seeds)
-    own: dict[str, float] = {}
     if f.tune:
         cells += train([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
     sweep.run(book, experiment.name, cells, source, workers)
     if f.tune:
-        scores = validation_scores(book.results().values(), arms)
-        own = {arm: max(RATES, key=lambda rate, arm=arm: scores[arm][rate]) for arm in arms}  # type: ignore[misc]
-        common = max(RATES, key=lambda rate: sum(scores[arm][rate] for arm in arms))
-        print(f'validation accuracy over all arms is best at learning rate {common:g}')
+        own = ablation.best_rates(ablation.validation_scores(book.results().values(), arms, len(_TUNING_SEEDS)))
         retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != base.train.learning_rate]
         sweep.run(book, experiment.name, train(retrained, seeds), source, workers)
     from experiments import answers  # figures and feature maps: imported when there is something to show
 
+    tuned = ablation.validation_scores(book.results().values(), experiment.arms, len(_TUNING_SEEDS))
     with book.writing():
-        answers.write(experiment, book, base, own, dataset, command)
+        answers.write(experiment, book, base, tuned, dataset, command)
     return int(any(row['status'] == 'failed' for row in book.results().values()))
-
-
-def validation_scores(rows: Iterable[Mapping[str, Any]], arms: Sequence[str]) -> dict[str, dict[float, float]]:
-    """Mean validation accuracy of the tuning runs by arm and learning rate; a run that did not end counts as zero."""
-    found: dict[str, dict[float, list[float]]] = {arm: {rate: [] for rate in RATES} for arm in arms}
-    for row in rows:
-        if row['purpose'] == 'tune' and row['learning_rate'] in found.get(row['arm'], ()):
-            found[row['arm']][row['learning_rate']].append(row['validation_accuracy'] or 0.0)
-    return {arm: {rate: statistics.fmean(scores) for rate, scores in rates.items()} for arm, rates in found.items()}

@@ -44,7 +44,10 @@ EXPERIMENT = ablation.Experiment(
         'dense_flatten': arm('dense', 'flatten'),
         'dense_gmp': arm('dense', 'gmp'),
     },
-    reference='conv_gmp',
+    compared_with={
+        'conv_gmp': 'conv_flatten',
+        **{f'{scheme}_{head}': f'conv_{head}' for scheme in ('local', 'dense') for head in ('flatten', 'gmp')},
+    },
     small=runner.digits(config.ModelConfig(features=(16, 32), head='flatten')),
     full=runner.full(config.ModelConfig(features=(8, 16), head='flatten')),
 )

@@ -56,7 +56,9 @@ def test_arms_change_what_is_studied_and_nothing_else(name, dataset):
         fields = [field.name for field in dataclasses.fields(ModelConfig)]
         changed[arm] = {field for field in fields if getattr(c.model, field) != getattr(base.model, field)}
     assert changed == STUDIED[name]
-    assert EXPERIMENTS[name].reference in arms
+    compared_with = EXPERIMENTS[name].compared_with
+    assert set(compared_with) | set(compared_with.values()) == set(arms)
+    assert not [arm for arm, other in compared_with.items() if arm == other]
     assert len({c.model for c in arms.values()}) == len(arms)
 
 

@@ -29,6 +29,9 @@ QUICK = ('--epochs=1', '--seeds=1', '--arms=conv_gmp', '--train_size=64')  # so 
 BAD = {
     'unknown data set': (('--dataset=nonsuch',), ('nonsuch', 'fashion_mnist')),
     'data set that leaves its folder': (('--dataset=../mnist',), ('../mnist',)),
+    'data set by another name': (('--dataset=fashion-mnist',), ('fashion-mnist', 'digits', 'fashion_mnist')),
+    'huge canvas': (('--canvas=99999',), ('canvas', '4096', '99999')),
+    'no canvas but positions': (('--canvas=none', '--train_positions=left'), ('train_positions', 'canvas')),
     'unknown arm': (('--arms=conv_gmp,conf_gmp',), ('conf_gmp', 'conv_flatten')),
     'unknown flag': (('--kernel=3',), ('kernel',)),
     'no flag': (('digits',), ('digits', '--name=value')),
@@ -76,6 +79,15 @@ def test_an_arm_that_does_not_fit_is_named(tmp_path, capsys):
     err = capsys.readouterr().err
     assert 'arm k9' in err and 'kernel of 9' in err
     assert not (tmp_path / 'w').exists()
+
+
+def test_digits_train_anywhere_or_without_a_canvas(tmp_path, capsys):
+    assert run(weight_sharing, *TINY, '--train_positions=any', '--unseen_positions=none', f'--workdir={tmp_path}/any') == 0
+    assert run(weight_sharing, *TINY, '--canvas=none', f'--workdir={tmp_path}/none') == 0
+    assert 'unseen' not in capsys.readouterr().out
+    for name, canvas in (('any', [16, 16]), ('none', None)):
+        row = json.loads((tmp_path / name / 'results.jsonl').read_text().splitlines()[0])
+        assert row['unseen_accuracy'] is None and row['config']['data']['canvas'] == canvas
 
 
 def test_a_workdir_belongs_to_one_experiment_and_configuration(tmp_path, capsys):

@@ -119,10 +119,11 @@ def test_a_torn_last_line_is_ignored_and_repaired_by_the_next_append(book, name,
     assert text.startswith(whole) and torn not in text
 
 
-def test_a_damaged_line_within_is_refused_with_its_number(book):
+@pytest.mark.parametrize('line', [b'{"cell": ', b'{}', b'[1]', b'\xff'])
+def test_a_damaged_line_within_is_refused_with_its_number(book, line):
     record(book, 'a')
     path = book.folder / 'results.jsonl'
-    path.write_bytes(path.read_bytes() + b'{"cell": \n')
+    path.write_bytes(path.read_bytes() + line + b'\n')
     with pytest.raises(errors.InputError, match='results.jsonl line 2 is damaged'):
         book.results()
 
@@ -133,6 +134,32 @@ def test_a_cell_recorded_again_replaces_its_row_and_repeats_no_history(book):
     record(book, 'a', epochs=3, test_accuracy=0.2)
     assert book.results()['a']['test_accuracy'] == 0.2
     assert [(h['cell'], h['epoch']) for h in book.history()] == [('a', 1), ('a', 2), ('b', 1), ('b', 2), ('a', 3)]
+
+
+def test_a_result_file_that_cannot_be_read_is_refused(book):
+    (book.folder / 'results.jsonl').mkdir()
+    with pytest.raises(errors.InputError, match='results.jsonl cannot be read'):
+        book.results()
+
+
+def test_of_two_studies_that_make_a_folder_at_once_one_is_refused(book):
+    code = """
+        sys.stdin.readline()
+        for number in range(20):
+            folder = BOOK.folder / str(number)
+            try:
+                ledger.Ledger(folder).create({'experiment': NAME})
+                print(number, NAME)
+            except errors.InputError:
+                pass
+    """
+    both = [start(book, code.replace('NAME', repr(name))) for name in 'ab']
+    for process in both:
+        process.stdin.write('\n')
+        process.stdin.flush()
+    winners = [line.split() for process in both for line in process.communicate()[0].splitlines()]
+    assert sorted(int(number) for number, _ in winners) == list(range(20))
+    assert all(ledger.Ledger(book.folder / number).study() == {'experiment': name} for number, name in winners)
 
 
 def test_parameters_come_back_bit_by_bit(book):

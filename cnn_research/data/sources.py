@@ -19,7 +19,8 @@ TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)
 def load(name: str, data_dir: str | None, raw_dir: str | None) -> Dataset:
     """The Dataset of a TFDS name; see `cnn_research.data.load`."""
     if not TFDS_NAME.fullmatch(name) or '..' in name:
-        raise InputError(f'{name!r} is no name of a data set; names look like mnist, name/config or name:1.0.0')
+        known = ', '.join(['digits', *ORIGINALS])
+        raise InputError(f'unknown data set {name!r}; known: {known}, or a prepared TFDS set as name, name/config or name:1.0.0')
     root = data_root(data_dir)
     try:
         prepared = prepare(name, root, raw_dir) if name in ORIGINALS else find(name, root, raw_dir)

@@ -14,9 +14,9 @@ from cnn_research.report.table import (
     TEST,
     UNSEEN,
     Summary,
-    compared,
     count,
     difference,
+    has_differences,
     has_unseen,
     percent,
     percent_decimals,
@@ -78,8 +78,9 @@ def table_view(caption: str, summary: Summary) -> dict[str, Any]:
         rows.append({
             'arm': line['arm'], 'trouble': troubles(line), 'runs': line['n'], 'rate': rate(line['learning_rate']),
             'weights': count(line['weights']), 'connections': count(line['connections']), 'macs': count(line['macs']),
-            'measured': measured, 'difference': difference(line, decimals), 'train': percent_mean(line['train_accuracy_mean'], decimals),
+            'measured': measured, 'difference': difference(line, decimals),
+            'to': line['compared_with'] or '', 'train': percent_mean(line['train_accuracy_mean'], decimals),
             'seconds': seconds(line['seconds_mean']),
         })  # fmt: skip
-    return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': compared(summary),
+    return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': has_differences(summary),
             'intervals': any(cell['half'] for row in rows for cell in row['measured'])}  # fmt: skip

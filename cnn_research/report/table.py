@@ -5,6 +5,7 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from cnn_research.files import atomic_write_text
@@ -33,22 +34,23 @@ def check_one_purpose(rows: Sequence[Row]) -> None:
         raise ValueError(f'rows of one purpose wanted, got {", ".join(purposes)}')
 
 
-def summarise(rows: Sequence[Row], arms: Sequence[str], reference: str | None = None) -> list[dict[str, Any]]:
+def summarise(rows: Sequence[Row], arms: Sequence[str], compared_with: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
     """One dict per arm, in the order of `arms`, with the keys `COLUMNS`; rows of other arms are left out.
 
     rows: results of one purpose, at most one per arm and seed, in any order. `n` counts the `ok` cells and every mean
     and 95 % t interval is over exactly those: where one of them lacks a value, the statistic is None. Accuracies are
     fractions, losses the mean per image, seconds per run. `learning_rate`, `weights`, `connections` and `macs` are
-    None where the arm's rows disagree. `difference_*` is the test accuracy less that of the arm `reference`, paired by
-    seed over the seeds both finished; None for the reference itself, and where there is none among `arms`.
+    None where the arm's rows disagree. `difference_*` is the test accuracy less that of the arm that `compared_with`
+    names for it, paired by seed over the seeds both finished; None where it names none, or none of `arms`.
     """
     check_one_purpose(rows)
     found = {arm: [row for row in rows if row['arm'] == arm] for arm in arms}
     summary = [_summarise_arm(arm, found[arm]) for arm in arms]
     for line in summary:
-        compared = reference if reference in found and line['arm'] != reference else None
-        less = paired_difference(_by_seed(found[line['arm']]), _by_seed(found[compared])) if compared else mean_interval([])
-        values = (compared, less.mean, less.low, less.high)
+        other = compared_with.get(line['arm'])
+        other = other if other in found else None
+        less = paired_difference(_by_seed(found[line['arm']]), _by_seed(found[other])) if other else mean_interval([])
+        values = (other, less.mean, less.low, less.high)
         line |= zip(('compared_with', *DIFFERENCE), values, strict=True)
     return [{column: line[column] for column in COLUMNS} for line in summary]
 
@@ -123,13 +125,13 @@ def percent(line: Mapping[str, Any], keys: tuple[str, str, str], decimals: int) 
     return percent_mean(mean, decimals), '' if low is None else f'± {50 * (high - low):.{decimals}f}'
 
 
-def compared(summary: Summary) -> str | None:
-    """The arm that the others are compared with, or None where nothing is compared."""
-    return next((line['compared_with'] for line in summary if line['difference_mean'] is not None), None)
+def has_differences(summary: Summary) -> bool:
+    """Whether any arm is compared with another."""
+    return any(line['difference_mean'] is not None for line in summary)
 
 
 def difference(line: Mapping[str, Any], decimals: int) -> tuple[str, str]:
-    """('+1.2', '± 0.6'): the difference to the reference and the half width of its interval, in percentage points."""
+    """('+1.2', '± 0.6'): the difference to the arm compared with and the half width of its interval, in percentage points."""
     mean, low, high = (line[key] for key in DIFFERENCE)
     if mean is None:
         return NONE, ''
@@ -170,9 +172,9 @@ def format_table(summary: Summary) -> str:
     ]
     if has_unseen(summary):
         columns.append(('unseen', _joined([percent(line, UNSEEN, decimals) for line in summary])))
-    reference = compared(summary)
-    if reference:
-        columns.append((f'less {reference}', _joined([difference(line, decimals) for line in summary])))
+    if has_differences(summary):
+        columns.append(('difference', _joined([difference(line, decimals) for line in summary])))
+        columns.append(('to', [line['compared_with'] or '' for line in summary]))
     columns.append(('train', [percent_mean(line['train_accuracy_mean'], decimals) for line in summary]))
     columns.append(('seconds', [seconds(line['seconds_mean']) for line in summary]))
     lines = _aligned(('arm', [line['arm'] for line in summary]), columns, [troubles(line) for line in summary])
