@@ -1,39 +1,38 @@
 """How large should a filter be, and do stacks of 3 x 3 replace larger ones?
 
-    python -m experiments.filter_size                                                digits, 5 seeds: 2.3 minutes on 2 cores
-    python -m experiments.filter_size --dataset=fashion_mnist --seeds=3              45 minutes on 2 cores
+    python -m experiments.filter_size                                          digits, 5 seeds: 2.3 minutes on 2 cores
+    python -m experiments.filter_size --dataset=fashion_mnist --seeds=3        45 minutes on 2 cores
 
 Two stages of shared filters k x k, or every stage as a stack of two or three 3 x 3 stages, which see 5 x 5 and 7 x 7.
 
-Full Fashion-MNIST, with 95 % t intervals: from 2 x 2 to 5 x 5 the size of a filter hardly matters, and beyond it costs accuracy, weights
-and time. Stacks do replace larger filters, and better: two 3 x 3 with ReLU between them beat one 5 x 5 by 0.7 points, three beat one
-7 x 7 by 1.2 (paired intervals [0.4, 1.0] and [0.4, 1.9]), with about 10 % and 5 % more weights. Simonyan and Zisserman (2015, section
-2.3) report the same of ImageNet.
+Full Fashion-MNIST, 3 seeds, 95 % t intervals: from 2 x 2 to 5 x 5 the size of a filter hardly matters, and larger ones gain nothing for
+their weights and time. Stacks do replace larger filters, and better: two 3 x 3 with ReLU between them beat one 5 x 5 by 0.7 points, three
+beat one 7 x 7 by 1.1, with 11 % and 5 % more weights. Simonyan and Zisserman (2015, section 2.3) report the same of ImageNet.
 
-    arm        n  weights       MACs  test accuracy     less k3   train  seconds
-    ────────────────────────────────────────────────────────────────────────────
-    k1         3   16,266    128,576   84.8 % ± 3.2  -6.4 ± 3.7  86.2 %     23.7
-    k2         3   17,850    467,264   91.0 % ± 0.5  -0.2 ± 0.9  94.9 %     52.0
-    k3         3   20,490  1,031,744   91.2 % ± 0.5     –        95.8 %     75.3
-    k5         3   28,938  2,838,080   91.4 % ± 0.4  +0.2 ± 0.6  96.7 %    128.0
-    k7         3   41,610  5,547,584   90.9 % ± 0.3  -0.3 ± 0.5  96.9 %    214.2
-    k9         3   58,506  9,160,256   90.7 % ± 0.5  -0.5 ± 0.4  97.0 %    408.7
-    k3_stack2  3   32,058  4,644,416   92.1 % ± 0.5  +0.9 ± 0.8  97.3 %    271.9
-    k3_stack3  3   43,626  8,257,088   92.1 % ± 0.5  +0.9 ± 0.7  97.0 %    618.1
+    arm        n  weights       MACs  test accuracy  difference  to   train  seconds
+    ────────────────────────────────────────────────────────────────────────────────
+    k1         3   16,266    128,576   84.8 % ± 3.2  -6.4 ± 3.7  k3  86.2 %     23.7
+    k2         3   17,850    467,264   91.0 % ± 0.5  -0.2 ± 0.9  k3  94.9 %     52.0
+    k3         3   20,490  1,031,744   91.2 % ± 0.5     –            95.8 %     75.3
+    k5         3   28,938  2,838,080   91.4 % ± 0.4  +0.2 ± 0.6  k3  96.7 %    128.0
+    k7         3   41,610  5,547,584   90.9 % ± 0.3  -0.3 ± 0.5  k3  96.9 %    214.2
+    k9         3   58,506  9,160,256   90.7 % ± 0.5  -0.5 ± 0.4  k3  97.0 %    408.7
+    k3_stack2  3   32,058  4,644,416   92.1 % ± 0.5  +0.7 ± 0.3  k5  97.3 %    271.9
+    k3_stack3  3   43,626  8,257,088   92.1 % ± 0.5  +1.1 ± 0.8  k7  97.0 %    618.1
 
-Digits, learned in columns 0 to 4 of an 18 x 18 canvas under a global maximum: here larger filters read better at the positions of
-training, 98 % at 9 x 9, and transfer less well to the unseen columns 6 to 10. Filters of 1 x 1 see one grey value each and guess.
+Digits on an 18 x 18 canvas under a global maximum, left edge in columns 0 to 4 (trained) and 6 to 10 (unseen): here larger filters read
+better where they were trained, and transfer less well. Filters of 1 x 1 see one grey value each and guess.
 
-    arm        n  weights       MACs  test accuracy         unseen      less k3   train  seconds
-    ────────────────────────────────────────────────────────────────────────────────────────────
-    k1         5      330     13,120   10.7 % ± 1.6  10.7 % ±  1.5  -83.2 ± 2.2  10.6 %      3.9
-    k2         5      738     52,000   74.1 % ± 7.9  74.4 % ±  7.7  -19.8 ± 8.1  73.4 %      4.8
-    k3         5    1,418    116,800   93.9 % ± 1.5  89.0 % ±  5.3      –        93.5 %      5.9
-    k5         5    3,594    324,160   96.0 % ± 1.5  81.1 % ± 17.9   +2.1 ± 2.1  97.5 %      8.8
-    k7         5    6,858    635,200   96.9 % ± 0.9  75.4 % ± 13.6   +2.9 ± 1.1  98.3 %     11.0
-    k9         5   11,210  1,049,920   97.7 % ± 0.9  68.7 % ± 22.9   +3.7 ± 2.3  99.0 %     32.6
-    k3_stack2  5    4,322    490,048   96.8 % ± 0.5  93.7 % ±  5.8   +2.9 ± 1.8  98.5 %     12.3
-    k3_stack3  5    7,226    863,296   97.8 % ± 0.7  84.6 % ± 16.4   +3.9 ± 1.4  99.4 %     16.4
+    arm        n  weights       MACs  test accuracy         unseen   difference  to   train  seconds
+    ────────────────────────────────────────────────────────────────────────────────────────────────
+    k1         5      330     13,120   10.7 % ± 1.6  10.7 % ±  1.5  -83.2 ± 2.2  k3  10.6 %      3.9
+    k2         5      738     52,000   74.1 % ± 7.9  74.4 % ±  7.7  -19.8 ± 8.1  k3  73.4 %      4.8
+    k3         5    1,418    116,800   93.9 % ± 1.5  89.0 % ±  5.3      –            93.5 %      5.9
+    k5         5    3,594    324,160   96.0 % ± 1.5  81.1 % ± 17.9   +2.1 ± 2.1  k3  97.5 %      8.8
+    k7         5    6,858    635,200   96.9 % ± 0.9  75.4 % ± 13.6   +2.9 ± 1.1  k3  98.3 %     11.0
+    k9         5   11,210  1,049,920   97.7 % ± 0.9  68.7 % ± 22.9   +3.7 ± 2.3  k3  99.0 %     32.6
+    k3_stack2  5    4,322    490,048   96.8 % ± 0.5  93.7 % ±  5.8   +0.8 ± 1.5  k5  98.5 %     12.3
+    k3_stack3  5    7,226    863,296   97.8 % ± 0.7  84.6 % ± 16.4   +0.9 ± 1.1  k7  99.4 %     16.4
 """
 
 from cnn_research import ablation, config
