@@ -83,7 +83,7 @@ def test_too_few_images_for_validation():
 
 @pytest.mark.parametrize('name', ['', '../mnist', 'mnist/../..', 'mnist/..', '/etc', 'a/b/c', 'mnist:1.0.0\n', 'a b', 'mnist/.', 'x:..'])
 def test_names_that_are_paths_are_refused(name, tmp_path):
-    with pytest.raises(InputError, match='no name of a data set'):
+    with pytest.raises(InputError, match='unknown data set'):
         data.load(name, data_dir=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
