@@ -17,6 +17,7 @@ TIMES = {'seconds'}
 
 
 def start(folder, *more, before=(), **options):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run with Ctrl-C ignored, what they start would ignore it too
     return subprocess.Popen(
         [*before, *COMMAND, f'--workdir={folder}', *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
     )
