@@ -8,9 +8,8 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from cnn_research import errors, geometry
+from cnn_research import errors, geometry, schemes
 
-SHARING = ('shared', 'local', 'dense')
 NORMS = ('none', 'batch')
 HEADS = ('flatten', 'gap', 'gmp')
 OPTIMIZERS = ('adam', 'sgd')
@@ -52,7 +51,10 @@ class Stage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A network of the family in `models.py`. The first five fields have one entry per stage."""
+    """A network of the family in `models.py`. The first five fields have one entry per stage.
+
+    `norm` follows every layer but the last, and replaces its bias; `use_bias` False leaves out all biases.
+    """
 
     features: tuple[int, ...] = (16, 32)
     kernel_sizes: tuple[int, ...] = (3, 3)
@@ -63,6 +65,7 @@ class ModelConfig:
     norm: str = 'none'
     head: str = 'flatten'
     hidden: tuple[int, ...] = ()
+    use_bias: bool = True
 
     def __post_init__(self):
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing', 'hidden'):
@@ -74,8 +77,10 @@ class ModelConfig:
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'hidden'):
             for value in getattr(self, name):
                 positive(name, value)
+        if not isinstance(self.use_bias, bool):
+            raise errors.InputError(f'use_bias must be True or False, got {self.use_bias!r}')
         for value in self.sharing:
-            member('sharing scheme', value, SHARING)
+            schemes.parse(value)
         member('padding', self.padding, geometry.PADDINGS)
         member('norm', self.norm, NORMS)
         member('head', self.head, HEADS)

@@ -1,16 +1,21 @@
-"""Exact counts of a network's weights, connections and multiplications, in Python integers; nothing is allocated (imports no jax).
+"""Exact counts of weights, connections, multiplications and bytes, in Python integers; nothing is allocated (imports no jax).
 
 weights      free parameters, biases and norm scales included
 connections  input-output pairs with a weight on them; pairs with padding are left out, biases too
 macs         multiply-adds of one image forward, counted as the layers compute them (padding is multiplied too)
+bytes        float32: of the parameters as they are stored, of the maps that one image leaves for the backward pass (each layer's
+             output before its pool), and of what the optimizer keeps (Adam two numbers per stored parameter, momentum one)
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from cnn_research import config, errors, geometry
+from cnn_research import config, errors, geometry, schemes
 
 Shape = tuple[int, int, int]  # height, width, channels
+_FLOAT32 = 4
+OPTIMIZER_SLOTS = {'adam': 2, 'sgd': 1}
 
 
 class LayerCost(NamedTuple):
@@ -21,6 +26,12 @@ class LayerCost(NamedTuple):
     weights: int
     connections: int
     macs: int
+    parameter_bytes: int
+    activation_bytes: int
+
+    def optimizer_bytes(self, optimizer: str) -> int:
+        """What this optimizer ('adam' or 'sgd', with momentum) keeps beside the parameters."""
+        return OPTIMIZER_SLOTS[optimizer] * self.parameter_bytes
 
 
 class Cost(NamedTuple):
@@ -31,37 +42,67 @@ class Cost(NamedTuple):
     macs: int
 
 
-def spatial_map(stage: config.Stage, padding: str, image: Shape, *, bias: bool = True) -> tuple[Shape, Cost]:
-    """Output shape and counts of one spatial map without its pool. Raises InputError where the kernel does not fit."""
-    height, width, channels = image
-    k, s = stage.kernel_size, stage.stride
-    rows, columns = (geometry.output_size(size, k, s, padding) for size in (height, width))
-    positions, kernel = rows * columns, k * k * channels * stage.features
-    if stage.sharing == 'dense':
-        weights = connections = macs = math.prod(image) * positions * stage.features
-    else:
-        taps = (geometry.connected_taps(size, k, s, padding) for size in (height, width))
-        connections = math.prod(taps) * channels * stage.features
-        weights = kernel if stage.sharing == 'shared' else positions * kernel
-        macs = positions * kernel
-    weights += stage.features if bias else 0
-    return (rows, columns, stage.features), Cost(weights, connections, macs)
+class PlacedStage(NamedTuple):
+    """A stage of a network on images of a size: its name and fields, where its filters lie, and its input channels."""
+
+    name: str
+    stage: config.Stage
+    scheme: schemes.Scheme
+    geometry: geometry.Geometry
+    channels: int
+
+    @property
+    def output(self) -> Shape:
+        """Shape of its maps after the pool."""
+        rows, columns = self.geometry.positions
+        return rows // self.stage.pool, columns // self.stage.pool, self.stage.features
+
+
+def stages(model: config.ModelConfig, image: Shape) -> Iterator[PlacedStage]:
+    """The stages on images (H, W, C), in order. Raises InputError where a kernel or pool does not fit, or a scheme cannot be."""
+    for i, stage in enumerate(model.stages()):
+        height, width, channels = image
+        g = geometry.Geometry((height, width), (stage.kernel_size,) * 2, (stage.stride,) * 2, model.padding)
+        rows, columns = g.positions
+        if stage.pool > min(rows, columns):
+            raise errors.InputError(f'stage {i} pools {stage.pool} x {stage.pool} of {rows} x {columns}: fewer stages or a larger canvas')
+        placed = PlacedStage(f'stage_{i}', stage, schemes.parse(stage.sharing), g, channels)
+        placed.scheme.shapes(g, channels, stage.features)
+        yield placed
+        image = placed.output
+
+
+def spatial_map(scheme: schemes.Scheme, g: geometry.Geometry, channels: int, features: int, *, bias: int = 0, norm: int = 0) -> LayerCost:
+    """Counts of one spatial map of any scheme, with so many numbers of bias and norm. Raises InputError for a layer that cannot be."""
+    stored = sum(math.prod(shape) for shape in scheme.shapes(g, channels, features).values()) + bias + norm
+    return LayerCost(
+        scheme.name,
+        (*g.positions, features),
+        scheme.weights(g, channels, features) + bias + norm,
+        scheme.connections(g, channels, features),
+        scheme.macs(g, channels, features),
+        _FLOAT32 * stored,
+        _FLOAT32 * math.prod(g.positions) * features,
+    )
 
 
 def layers(model: config.ModelConfig, image: Shape, num_classes: int) -> list[LayerCost]:
     """Every layer of a network on images (H, W, C). Raises InputError where a kernel or pool does not fit."""
     result, shape = [], image
-    for i, stage in enumerate(model.stages()):
-        (rows, columns, features), cost = spatial_map(stage, model.padding, shape, bias=model.norm == 'none')
-        if stage.pool > min(rows, columns):
-            raise errors.InputError(f'stage {i} pools {stage.pool} x {stage.pool} of {rows} x {columns}: fewer stages or a larger canvas')
-        shape = (rows // stage.pool, columns // stage.pool, features)
-        norm = 0 if model.norm == 'none' else 2 * features
-        result.append(LayerCost(f'stage_{i}', shape, cost.weights + norm, cost.connections, cost.macs))
+    normed = model.norm != 'none'
+    for placed in stages(model, image):
+        features = placed.stage.features
+        biases = features if model.use_bias and not normed else 0
+        counts = spatial_map(placed.scheme, placed.geometry, placed.channels, features, bias=biases, norm=2 * features * normed)
+        shape = placed.output
+        result.append(counts._replace(name=placed.name, output=shape))
     units = math.prod(shape) if model.head == 'flatten' else shape[2]
-    names = [f'hidden_{i}' for i in range(len(model.hidden))] + ['classes']
-    for name, width in zip(names, (*model.hidden, num_classes)):
-        result.append(LayerCost(name, (width,), (units + 1) * width, units * width, units * width))
+    for i, width in enumerate((*model.hidden, num_classes)):
+        last = i == len(model.hidden)
+        extra = 2 * width if normed and not last else width * model.use_bias
+        weights = units * width + extra
+        name = 'classes' if last else f'hidden_{i}'
+        result.append(LayerCost(name, (width,), weights, units * width, units * width, _FLOAT32 * weights, _FLOAT32 * width))
         units = width
     return result
 
@@ -70,3 +111,15 @@ def total(model: config.ModelConfig, image: Shape, num_classes: int) -> Cost:
     """Counts of the whole network on images (H, W, C)."""
     rows = layers(model, image, num_classes)
     return Cost(*(sum(getattr(row, field) for row in rows) for field in Cost._fields))
+
+
+def human_bytes(count: int) -> str:
+    """A number of bytes as people say it, with three digits: 326 TB (powers of 1000)."""
+    return _human(count, ('B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'))
+
+
+def _human(count: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while power + 1 < len(units) and float(f'{count / 1000**power:.3g}') >= 1000:
+        power += 1
+    return f'{count / 1000**power:.3g} {units[power]}'

@@ -1,8 +1,15 @@
 """Writing files so that a reader never meets half of one."""
 
+import contextlib
+import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+
+from cnn_research import errors
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -40,3 +47,15 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever writes to the folder within raises InputError, not OSError: the disk is full, or the folder cannot be written."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in _FULL:
+            text = f'the disk is full, or a quota is reached: free some space for {folder}'
+            raise errors.InputError(f'{text}, then run the same command again') from None
+        raise errors.InputError(f'cannot write to {folder} ({e.strerror}): give another --workdir') from None

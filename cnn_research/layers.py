@@ -1,92 +1,148 @@
-"""Linen layers over the spatial maps: they declare parameters and call one op. Fields are named as in `flax.linen.Conv`.
+"""Linen layers over the axis of weight sharing, for any Linen model. Fields are named as in `flax.linen.Conv`.
 
-Every layer draws each kernel with the initialiser of the kernel it is, whatever the sharing: `kernel_init` sees the shape of ONE
+    nn.Conv(32, (3, 3))  ->  LocallyConnected(32, (3, 3)), TiledConv(32, (3, 3), period=(2, 2)), LowRankConv(32, (3, 3), rank=4), ...
+
+They declare the parameters of a scheme (`schemes.py`) and call its function (`sharing.py`). `kernel_init` sees the shape of ONE
 filter ([kh, kw, C, F]) or of one dense map ([H * W * C, H' * W' * F]), so the fan-in is the number of inputs of a unit and all
 schemes start with the same output variance. (`flax.linen.ConvLocal` counts the output positions into the fan-in and starts too small.)
-Biases are per channel, [F], for all schemes.
 """
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
-from cnn_research import errors, geometry, ops
+from cnn_research import cost, errors, schemes, sharing
+from cnn_research.geometry import Geometry
 
 Initializer = Callable[..., jax.Array]
 default_kernel_init = nn.initializers.lecun_normal()
 
 
-class _SpatialMap(nn.Module):
-    """Fields that all three maps share; `[N, H, W, C]` to `[N, H', W', features]`."""
+class SpatialMap(nn.Module):
+    """Images [..., H, W, C] to maps [..., H', W', features], sharing weights as `scheme` says.
+
+    All but SharedConv depend on the image size, which the first call fixes. Computed in `dtype` (None: as the inputs and parameters
+    promote), at full precision; parameters are `param_dtype`. The bias is [F], or [H', W', F] with `bias_per_position`.
+
+    Raises:
+      InputError: unknown padding or scheme, a kernel larger than the image, a scheme that cannot have this layer (a period longer than the
+        positions), or parameters larger than the memory of this machine.
+    """
 
     features: int
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
     padding: str = 'SAME'
+    kernel_dilation: int | Sequence[int] = 1
     use_bias: bool = True
-    param_dtype: jnp.dtype = jnp.float32
+    bias_per_position: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
     kernel_init: Initializer = default_kernel_init
     bias_init: Initializer = nn.initializers.zeros_init()
+    scheme: str | schemes.Scheme = 'shared'
 
-    def output_size(self, x: jax.Array) -> tuple[int, int]:
-        """Positions (H', W') for images x; raises InputError where the kernel does not fit."""
-        sizes = zip(x.shape[1:3], self.kernel_size, self.strides)
-        rows, columns = (geometry.output_size(size, k, s, self.padding) for size, k, s in sizes)
-        return rows, columns
+    def shares(self) -> schemes.Scheme:
+        """The scheme of this layer."""
+        return schemes.parse(self.scheme) if isinstance(self.scheme, str) else self.scheme
 
-    def add_bias(self, y: jax.Array) -> jax.Array:
-        """Add one bias per channel."""
-        return y + self.param('bias', self.bias_init, (self.features,), self.param_dtype) if self.use_bias else y
-
-
-class SharedConv(_SpatialMap):
-    """Convolution: one kernel [kh, kw, C, F] for all positions (LeCun et al. 1989). Equal to `flax.linen.Conv` for its paddings."""
+    def geometry(self, image: tuple[int, int]) -> Geometry:
+        """Where the filters lie on images of (height, width)."""
+        pair = (_pair(name, getattr(self, name)) for name in ('kernel_size', 'strides', 'kernel_dilation'))
+        kernel_size, strides, dilation = pair
+        return Geometry(image, kernel_size, strides, self.padding, dilation)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
-        return self.add_bias(ops.shared(x, kernel, self.strides, self.padding))
+        if x.ndim < 3:
+            raise errors.InputError(f'a spatial map needs images [..., height, width, channels], got shape {x.shape}')
+        scheme, g = self.shares(), self.geometry((x.shape[-3], x.shape[-2]))
+        shapes = scheme.shapes(g, x.shape[-1], self.features)
+        check_size(scheme, shapes, jnp.dtype(self.param_dtype).itemsize)
+        starts = sharing.initializers(scheme, g, self.kernel_init)
+        params = {name: self.param(name, starts[name], shape, self.param_dtype) for name, shape in shapes.items()}
+        bias = None
+        if self.use_bias:
+            bias = self.param('bias', self.bias_init, (*(g.positions if self.bias_per_position else ()), self.features), self.param_dtype)
+        x, bias, *values = promote_dtype(x, bias, *params.values(), dtype=self.dtype)
+        y = sharing.apply(scheme, g, dict(zip(params, values)), x.reshape(-1, *x.shape[-3:]))
+        y = y if bias is None else y + bias
+        return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
-class LocallyConnected(_SpatialMap):
+class SharedConv(SpatialMap):
+    """Convolution: one kernel [kh, kw, C, F] (LeCun et al. 1989). Equal to `flax.linen.Conv` where that has the padding."""
+
+
+class CoordConv(SpatialMap):
+    """Convolution over the image and two channels that hold the row and the column, from -1 to 1 (Liu et al. 2018).
+
+    The kernel of those, [kh, kw, 2, F], starts at zero, not at random as in the paper: so the layer starts as the convolution.
+    """
+
+    scheme: str | schemes.Scheme = 'coordinates'
+
+
+class TiledConv(SpatialMap):
+    """Tiled convolution: kernels [th, tw, kh, kw, C, F] that repeat with `period` (th, tw) (Le et al. 2010)."""
+
+    period: int | Sequence[int] = (2, 2)
+
+    def shares(self) -> schemes.Scheme:
+        return schemes.Tiled(_pair('period', self.period))
+
+
+class LowRankConv(SpatialMap):
+    """Low-rank locally connected: every position mixes `rank` kernels [K, kh, kw, C, F] (Elsayed et al. 2020).
+
+    The weights of the mixture are [H', W', K], or with `row_column` [H', K] + [W', K]; they pass a softmax over K unless `free`.
+    """
+
+    rank: int = 2
+    row_column: bool = False
+    free: bool = False
+
+    def shares(self) -> schemes.Scheme:
+        if self.rank < 1:
+            raise errors.InputError(f'rank must be at least 1, got {self.rank}')
+        return schemes.LowRank(self.rank, self.row_column, self.free)
+
+
+class LocallyConnected(SpatialMap):
     """Unshared convolution: one kernel per position, [H', W', kh, kw, C, F]; same connections as the convolution."""
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        positions = self.output_size(x)
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-
-        def init(key):
-            keys = jax.random.split(key, math.prod(positions))
-            kernels = jax.vmap(lambda k: self.kernel_init(k, shape, self.param_dtype))(keys)
-            return kernels.reshape(*positions, *shape)
-
-        return self.add_bias(ops.locally_connected(x, self.param('kernel', init), self.strides, self.padding))
+    scheme: str | schemes.Scheme = 'local'
 
 
-class DenseMap(_SpatialMap):
+class MaskedDense(SpatialMap):
+    """A dense kernel [H, W, C, H', W', F] of which only what lies under the filter is used: the functions of LocallyConnected."""
+
+    scheme: str | schemes.Scheme = 'masked_dense'
+
+
+class DenseMap(SpatialMap):
     """Dense layer onto the maps that a convolution with these fields would give: kernel [H, W, C, H', W', F]."""
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (*x.shape[1:], *self.output_size(x), self.features)
-
-        def init(key):
-            matrix = self.kernel_init(key, (math.prod(shape[:3]), math.prod(shape[3:])), self.param_dtype)
-            return matrix.reshape(shape)
-
-        return self.add_bias(ops.dense(x, self.param('kernel', init)))
+    scheme: str | schemes.Scheme = 'dense'
 
 
-SCHEMES: dict[str, type[_SpatialMap]] = {'shared': SharedConv, 'local': LocallyConnected, 'dense': DenseMap}
+def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+        raise errors.InputError(f'{name} must be one whole number above zero, or two, got {value!r}')
+    return pair
 
 
-def scheme(name: str) -> type[_SpatialMap]:
-    """The layer of a sharing scheme by name. Raises InputError that lists the known ones."""
-    if name not in SCHEMES:
-        raise errors.known('sharing scheme', name, SCHEMES)
-    return SCHEMES[name]
+def check_size(scheme: schemes.Scheme, shapes: schemes.Shapes, itemsize: int) -> None:
+    """Stop before memory is touched. Raises InputError where the parameters are larger than the memory of this machine."""
+    need = itemsize * sum(math.prod(shape) for shape in shapes.values())
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if need > have:
+        text = f'this {scheme.name} layer would need {cost.human_bytes(need)}, this machine has {cost.human_bytes(have)}'
+        raise errors.InputError(f'{text}; counting is free: python -m experiments.weights')

@@ -7,7 +7,6 @@ params/         the parameters of every finished cell, CELL.npz
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import io
@@ -21,7 +20,6 @@ import numpy as np
 
 from cnn_research import errors, files
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _APPEND = 0  # the byte that whoever appends to the result files locks; claims use the others
 
 
@@ -39,7 +37,7 @@ class Ledger:
           InputError: the folder cannot be written, or belongs to another experiment or configuration.
         """
         path = self.folder / 'study.json'
-        with self.writing():
+        with files.writing(self.folder):
             if not path.exists() and self.folder.is_dir() and any(self.folder.glob('*.jsonl')):
                 raise errors.InputError(f'{self.folder} holds results but no study.json: give another --workdir')
             (self.folder / 'params').mkdir(parents=True, exist_ok=True)
@@ -89,7 +87,7 @@ class Ledger:
         Raises:
           InputError: the disk is full or the folder cannot be written; what was half written is taken back.
         """
-        with self.writing():
+        with files.writing(self.folder):
             sha256 = self._save(f'{row["cell"]}.npz', params) if params else None
             self._lock(_APPEND, fcntl.LOCK_EX)
             try:
@@ -158,17 +156,6 @@ class Ledger:
             except OSError:
                 file.truncate(whole)
                 raise
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Whatever writes to the folder within raises InputError, not OSError: the disk is full, or the folder cannot be written."""
-        try:
-            yield
-        except OSError as e:
-            if e.errno in _FULL:
-                text = f'the disk is full, or a quota is reached: free some space for {self.folder}'
-                raise errors.InputError(f'{text}, then run the same command again') from None
-            raise errors.InputError(f'cannot write to {self.folder} ({e.strerror}): give another --workdir') from None
 
 
 def _differences(old: Any, new: Any, path: str = '') -> list[str]:

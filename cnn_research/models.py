@@ -26,26 +26,28 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         c = self.config
+        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         for i, stage in enumerate(c.stages()):
-            layer = layers.scheme(stage.sharing)
-            x = layer(
+            x = layers.SpatialMap(
+                scheme=stage.sharing,
                 features=stage.features,
                 kernel_size=(stage.kernel_size, stage.kernel_size),
                 strides=(stage.stride, stage.stride),
                 padding=c.padding,
-                use_bias=c.norm == 'none',  # a norm brings its own
+                use_bias=c.use_bias and c.norm == 'none',  # a norm brings its own
                 kernel_init=_before_relu,
                 name=f'stage_{i}',
             )(x)
             if c.norm == 'batch':
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f'norm_{i}')(x)
+                x = norm(name=f'norm_{i}')(x)
             if stage.pool > 1:
                 x = ops.max_pool(x, stage.pool)
             x = nn.relu(x)  # after the pool: the two commute, and this way ReLU sees a quarter of the numbers
         x = apply_head(c.head, x)
         for i, width in enumerate(c.hidden):
-            x = nn.relu(_dense(width, kernel_init=_before_relu, name=f'hidden_{i}')(x))
-        return _dense(self.num_classes, name='classes')(x)
+            x = _dense(width, use_bias=c.use_bias and c.norm == 'none', kernel_init=_before_relu, name=f'hidden_{i}')(x)
+            x = nn.relu(norm(name=f'hidden_norm_{i}')(x) if c.norm == 'batch' else x)
+        return _dense(self.num_classes, use_bias=c.use_bias, name='classes')(x)
 
 
 def apply_head(head: str, x: jax.Array) -> jax.Array:

@@ -1,10 +1,12 @@
-"""The three spatial maps as pure array functions: shared (convolution), locally connected, dense.
+"""The spatial maps as pure array functions: shared (convolution), tiled, low-rank, locally connected, dense.
 
 Images are NHWC. Each map multiplies the patch under the filter with a kernel and sums; what differs is which positions own a kernel:
 
-    shared              y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[a,b,c,f]             one kernel for all positions
-    locally_connected   y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[i,j,a,b,c,f]         one kernel per position
-    dense               y[n,i,j,f] = sum_{hwc} x[n,h,w,c] kernel[h,w,c,i,j,f]                  every pixel to every position
+    shared              y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[a,b,c,f]                     one kernel for all positions
+    tiled               y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[i mod th, j mod tw,a,b,c,f]  kernels that repeat
+    low_rank            y[n,i,j,f] = sum_{abck} x[n, si+a, sj+b, c] mixture[i,j,k] kernel[k,a,b,c,f]   mixtures of a few kernels
+    locally_connected   y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[i,j,a,b,c,f]                 one kernel per position
+    dense               y[n,i,j,f] = sum_{hwc} x[n,h,w,c] kernel[h,w,c,i,j,f]                          every pixel to every position
 
 How a map is computed (the lowering) is chosen here, in `shared`, and nowhere else. Measured on one core of an AVX2 machine inside a
 compiled loop, batch 128: XLA's own kernel gradient is many times slower inside a loop than outside, so on a CPU the kernel gradient
@@ -29,26 +31,26 @@ _BLOCK = 8  # images whose patches are laid out at once: they stay in the cache
 _FEW_CHANNELS = 8  # below this, XLA's CPU convolution loses to patches and a matrix product
 
 
-def pad(x: jax.Array, kernel_size: tuple[int, int], strides: Strides, padding: str) -> jax.Array:
+def pad(x: jax.Array, kernel_size: tuple[int, int], strides: Strides, padding: str, dilation: Strides = (1, 1)) -> jax.Array:
     """Pad images [N, H, W, C] so that a VALID filter gives what `padding` asks for: zeros, or the other side for CIRCULAR."""
-    axes = [geometry.pads(size, k, s, padding) for size, k, s in zip(x.shape[1:3], kernel_size, strides)]
+    axes = [geometry.pads(size, k, s, padding, d) for size, k, s, d in zip(x.shape[1:3], kernel_size, strides, dilation)]
     if not any(map(any, axes)):
         return x
     return jnp.pad(x, ((0, 0), *axes, (0, 0)), mode='wrap' if padding == 'CIRCULAR' else 'constant')
 
 
-def patches(x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1)) -> jax.Array:
+def patches(x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1), dilation: Strides = (1, 1)) -> jax.Array:
     """What a VALID filter sees at each position: [N, H, W, C] to [N, H', W', kh * kw * C], taps in row-major order.
 
     Built from shifted slices, first along the rows, so that the second copy moves kw * C numbers at a time.
     """
-    (kh, kw), (sh, sw) = kernel_size, strides
-    rows, columns = ((size - k) // s + 1 for size, k, s in zip(x.shape[1:3], kernel_size, strides))
-    x = jnp.concatenate([x[:, :, b : b + sw * (columns - 1) + 1 : sw] for b in range(kw)], axis=-1)
-    return jnp.concatenate([x[:, a : a + sh * (rows - 1) + 1 : sh] for a in range(kh)], axis=-1)
+    (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation
+    rows, columns = ((size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip(x.shape[1:3], kernel_size, strides, dilation))
+    x = jnp.concatenate([x[:, :, b : b + sw * (columns - 1) + 1 : sw] for b in range(0, kw * dw, dw)], axis=-1)
+    return jnp.concatenate([x[:, a : a + sh * (rows - 1) + 1 : sh] for a in range(0, kh * dh, dh)], axis=-1)
 
 
-def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME') -> jax.Array:
+def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
     """Convolution (cross-correlation, as in every deep learning library): [N, H, W, C] with kernel [kh, kw, C, F] to [N, H', W', F].
 
     Raises:
@@ -56,16 +58,18 @@ def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: 
     """
     kernel_size = (kernel.shape[0], kernel.shape[1])
     if jax.default_backend() != 'cpu':
-        return _xla(pad(x, kernel_size, strides, padding), kernel, strides)
-    if strides != (1, 1) or kernel_size == (1, 1):
-        return _by_patches(pad(x, kernel_size, strides, padding), kernel, strides)
+        return _xla(pad(x, kernel_size, strides, padding, dilation), kernel, strides, dilation=dilation)
+    if strides != (1, 1) or dilation != (1, 1) or kernel_size == (1, 1):
+        return _by_patches(pad(x, kernel_size, strides, padding, dilation), kernel, strides, dilation)
     if padding == 'CIRCULAR':
         return _cpu_convolution(pad(x, kernel_size, strides, padding), kernel, ((0, 0), (0, 0)))
     pads = tuple(geometry.pads(size, k, 1, padding) for size, k in zip(x.shape[1:3], kernel_size))
     return _cpu_convolution(x, kernel, pads)
 
 
-def locally_connected(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME') -> jax.Array:
+def locally_connected(
+    x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)
+) -> jax.Array:
     """Unshared convolution: [N, H, W, C] with one kernel per position [H', W', kh, kw, C, F] to [N, H', W', F].
 
     Positions lead while multiplying (one batched matrix product over positions), which is several times faster than images leading.
@@ -75,12 +79,49 @@ def locally_connected(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1)
       ValueError: the kernel has another number of positions than the image.
     """
     rows, columns, kh, kw, channels, features = kernel.shape
-    seen = patches(pad(x, (kh, kw), strides, padding), (kh, kw), strides)
+    seen = patches(pad(x, (kh, kw), strides, padding, dilation), (kh, kw), strides, dilation)
     if seen.shape[1:3] != (rows, columns):
         raise ValueError(f'kernel for {rows} x {columns} positions, image has {seen.shape[1]} x {seen.shape[2]}')
     by_position = seen.transpose(1, 2, 0, 3)
     flat = kernel.reshape(rows, columns, kh * kw * channels, features)
     return jnp.matmul(by_position, flat, precision=_HIGHEST).transpose(2, 0, 1, 3)
+
+
+def tiled(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
+    """Tiled convolution: [N, H, W, C] with kernels that repeat over positions [th, tw, kh, kw, C, F] to [N, H', W', F].
+
+    One matrix product per kernel, over all images and positions that use it (Le et al. 2010).
+
+    Raises:
+      InputError: unknown padding, or a kernel larger than the image.
+    """
+    th, tw, kh, kw, _, features = kernel.shape
+    seen = patches(pad(x, (kh, kw), strides, padding, dilation), (kh, kw), strides, dilation)
+    n, rows, columns, size = seen.shape
+    seen = jnp.pad(seen, ((0, 0), (0, -rows % th), (0, -columns % tw), (0, 0)))  # whole tiles
+    down, across = seen.shape[1] // th, seen.shape[2] // tw
+    by_kernel = seen.reshape(n, down, th, across, tw, size).transpose(2, 4, 0, 1, 3, 5).reshape(th, tw, -1, size)
+    y = jnp.matmul(by_kernel, kernel.reshape(th, tw, size, features), precision=_HIGHEST)
+    y = y.reshape(th, tw, n, down, across, features).transpose(2, 3, 0, 4, 1, 5)
+    return y.reshape(n, down * th, across * tw, features)[:, :rows, :columns]
+
+
+def low_rank(
+    x: jax.Array, kernel: jax.Array, mixture: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)
+) -> jax.Array:
+    """Low-rank locally connected: [N, H, W, C] with K kernels [K, kh, kw, C, F], mixed by [H', W', K], to [N, H', W', F].
+
+    One convolution with K * F features, then the sum over K at every position (Elsayed et al. 2020, section 3).
+
+    Raises:
+      InputError: unknown padding, or a kernel larger than the image.
+      ValueError: the mixture has another number of positions than the image.
+    """
+    rank, kh, kw, channels, features = kernel.shape
+    y = shared(x, kernel.transpose(1, 2, 3, 0, 4).reshape(kh, kw, channels, rank * features), strides, padding, dilation)
+    if y.shape[1:3] != mixture.shape[:2]:
+        raise ValueError(f'mixture for {mixture.shape[0]} x {mixture.shape[1]} positions, image has {y.shape[1]} x {y.shape[2]}')
+    return jnp.sum(y.reshape(*y.shape[:3], rank, features) * mixture[..., None], axis=3)
 
 
 def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -118,13 +159,13 @@ def place(images: jax.Array | np.ndarray, corners: jax.Array | np.ndarray, canva
     return jax.vmap(one)(images, corners)
 
 
-def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID') -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC, precision=_HIGHEST)
+def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID', dilation: Strides = (1, 1)) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=_NHWC, precision=_HIGHEST)
 
 
-def _by_patches(x: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Array:
+def _by_patches(x: jax.Array, kernel: jax.Array, strides: Strides, dilation: Strides = (1, 1)) -> jax.Array:
     kh, kw, channels, features = kernel.shape
-    return jnp.matmul(patches(x, (kh, kw), strides), kernel.reshape(kh * kw * channels, features), precision=_HIGHEST)
+    return jnp.matmul(patches(x, (kh, kw), strides, dilation), kernel.reshape(kh * kw * channels, features), precision=_HIGHEST)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

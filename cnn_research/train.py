@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn_research import config, models, ops
+from cnn_research import config, cost, models, ops, sharing
 from cnn_research.problem import Array, Arrays, Examples, Problem
 
 _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
@@ -145,8 +145,16 @@ def step(problem: Problem, state: State, images: jax.Array, labels: jax.Array) -
 
     grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
     updates, opt_state = _optimizer(problem).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = tie(problem, optax.apply_updates(state.params, updates), state.step + 1)
     return State(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def tie(problem: Problem, params: Any, step: jax.Array) -> Any:
+    """What the stages' schemes make of the parameters after step number `step` (from 1): sharing in time happens here."""
+    tied = {}
+    for placed in cost.stages(problem.config.model, problem.image):
+        tied[placed.name] = sharing.after_step(placed.scheme, placed.geometry, params[placed.name], step)
+    return {**params, **tied}
 
 
 def chunk(

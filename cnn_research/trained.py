@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import config, ledger, models, ops
+from cnn_research import config, cost, ledger, models, schemes, sharing
 
 
 class Trained(NamedTuple):
@@ -27,30 +27,19 @@ class Trained(NamedTuple):
         """The class [N] of uint8 images [N, H, W, C]."""
         return np.asarray(jnp.argmax(self.logits(images), axis=-1))
 
-    def first_maps(self, image: np.ndarray) -> np.ndarray:
-        """What the first stage's spatial map makes of one uint8 image [H, W, C]: [H', W', F], before norm, pool and ReLU."""
-        stage, kernel = self.model.config.stages()[0], self.variables['params']['stage_0']['kernel']
-        x = jnp.asarray(image[None], jnp.float32) * self.scale
-        strides = (stage.stride, stage.stride)
-        if stage.sharing == 'dense':
-            y = ops.dense(x, kernel)
-        else:
-            apply = ops.shared if stage.sharing == 'shared' else ops.locally_connected
-            y = apply(x, kernel, strides, self.model.config.padding)
-        return np.asarray(y[0])
+    def first_layer(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first stage on one uint8 image [H, W, C]: its filters [F, kh, kw, C], and what they make of the image, [H', W', F].
 
-    def first_filters(self) -> np.ndarray:
-        """One filter per map of the first stage, [F, kh, kw, C]: the shared one, or the one that the middle position owns.
-
-        A dense layer's is as large as the image.
+        The filters are those of the middle position (a dense layer's are as large as the image); the maps are before bias, norm, pool
+        and ReLU.
         """
-        kernel = np.asarray(self.variables['params']['stage_0']['kernel'])
-        sharing = self.model.config.sharing[0]
-        if sharing == 'local':
-            kernel = kernel[kernel.shape[0] // 2, kernel.shape[1] // 2]
-        elif sharing == 'dense':
-            kernel = kernel[:, :, :, kernel.shape[3] // 2, kernel.shape[4] // 2]
-        return kernel.transpose(3, 0, 1, 2)
+        stage = next(cost.stages(self.model.config, image.shape))  # type: ignore[arg-type]
+        scheme, g, params = stage.scheme, stage.geometry, self.variables['params']['stage_0']
+        x = jnp.asarray(image[None], jnp.float32) * self.scale
+        row, column = (size // 2 for size in g.positions)
+        dense = isinstance(scheme, schemes.Dense) and not isinstance(scheme, schemes.MaskedDense)
+        kernel = params['kernel'][:, :, :, row, column] if dense else sharing.expand(scheme, g, params)[row, column]
+        return np.asarray(kernel).transpose(3, 0, 1, 2), np.asarray(sharing.apply(scheme, g, params, x)[0])
 
 
 def load_cell(workdir: str | os.PathLike[str], cell: str) -> Trained:
@@ -65,5 +54,5 @@ def load_cell(workdir: str | os.PathLike[str], cell: str) -> Trained:
     row = book.results()[cell]
     scale = arrays.pop('scale')
     variables = traverse_util.unflatten_dict({tuple(path.split('/')): leaf for path, leaf in arrays.items()})
-    classes = len(variables['params']['classes']['bias'])
+    classes = variables['params']['classes']['kernel'].shape[-1]
     return Trained(row, models.Network(config.Config.from_json(row['config']).model, classes), variables, scale)

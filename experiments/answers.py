@@ -124,10 +124,10 @@ def first_layers(book: ledger.Ledger, arms, main, dataset: Dataset, base: config
         if not done or len(result) == _FILTER_ARMS:
             continue
         cell = trained.load_cell(book.folder, done[0][1])
-        note = _NOTES.get(cell.model.config.sharing[0]) if cell.model.config.sharing else None
-        if note and image.shape[2] in (1, 3):  # what a filter of a scheme of one's own is, nobody here can know
-            maps = cell.first_maps(image).transpose(2, 0, 1)
-            result.append(figures.FilterExample(arm, cell.first_filters(), image / 255, maps, note))
+        if cell.model.config.sharing and image.shape[2] in (1, 3):
+            filters, maps = cell.first_layer(image)
+            note = _NOTES.get(cell.model.config.sharing[0], 'the filters of the middle position')
+            result.append(figures.FilterExample(arm, filters, image / 255, maps.transpose(2, 0, 1), note))
     return result
 
 

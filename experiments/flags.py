@@ -69,10 +69,10 @@ def define() -> None:
             flags.DEFINE_string(name, 'digits' if name == 'dataset' else None, text)
 
 
-def parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str], values: flags.FlagValues = FLAGS) -> list[str]:
     """absl's parser with one-line errors. Raises InputError for unknown flags and for values of the wrong kind."""
     try:
-        rest = FLAGS(argv)
+        rest = values(argv)
     except flags.Error as e:
         raise errors.InputError(' '.join(str(e).split())) from None
     if len(rest) > 1:
@@ -156,16 +156,21 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     if isinstance(kind, tuple):
         config.member(name, value, kind)
     if kind == 'size':
-        if not re.fullmatch(r'\d{1,5}(x\d{1,5})?', value):
-            raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH in pixels, or none, got {value!r}')
-        sides = [int(side) for side in value.split('x')]
-        return (sides[0], sides[-1])
+        return size(name, value, ', or none' if name in _CAN_BE_NONE else '')
     if kind == 'ints':
         if not re.fullmatch(r'\d{1,9}(,\d{1,9})*', value):
             raise errors.InputError(f'{name} must be whole numbers separated by commas, got {value!r}')
         numbers = tuple(int(number) for number in value.split(','))
         return () if name == 'hidden' and numbers == (0,) else numbers
     return value
+
+
+def size(name: str, value: str, other: str = '') -> tuple[int, int]:
+    """'28' or '720x1280' as (height, width). Raises InputError, which names what `other` there is."""
+    if not re.fullmatch(r'\d{1,5}(x\d{1,5})?', value) or 0 in map(int, value.split('x')):
+        raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH{other}, got {value!r}')
+    sides = [int(side) for side in value.split('x')]
+    return sides[0], sides[-1]
 
 
 def wanted_arms(experiment: ablation.Experiment) -> list[str]:

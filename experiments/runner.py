@@ -3,11 +3,13 @@
 import dataclasses
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cnn_research import ablation, config, cost, data, errors, ledger, problem, sweep
+from absl import flags as absl_flags
+
+from cnn_research import ablation, config, cost, data, errors, files, ledger, problem, sweep
 from cnn_research.ablation import RATES
 from experiments import flags
 
@@ -34,19 +36,42 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
     if flags.asked_for_help(argv):
         print(flags.help_text(experiment, doc))
         sys.exit(0)
+
+    def job() -> int:
+        flags.parse(argv)
+        return run(experiment, flags.command(argv))
+
+    guarded(experiment.name, job, 'finished cells are kept, the same command goes on')
+
+
+def command(name: str, doc: str | None, values: absl_flags.FlagValues, job: Callable[[], int], argv: Sequence[str] | None) -> NoReturn:
+    """Run a command that has no cells, with flags of its own, and exit as `main` does."""
+    argv = sys.argv if argv is None else list(argv)
+    if flags.asked_for_help(list(argv)):
+        print('\n'.join([(doc or '').strip(), '', 'Flags:', *(f'  --{flag:<12} {values[flag].help}' for flag in values)]))
+        sys.exit(0)
+
+    def parsed() -> int:
+        flags.parse(list(argv), values)
+        return job()
+
+    guarded(name, parsed, 'what was finished is kept')
+
+
+def guarded(name: str, job: Callable[[], int], after_interrupt: str) -> NoReturn:
+    """Exit with the job's status, or with one line on standard error and that of what stopped it: 2 for bad input, 128 + n on signal n."""
     signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
-        flags.parse(argv)
-        sys.exit(run(experiment, flags.command(argv)))
+        sys.exit(job())
     except errors.InputError as e:
-        print(f'{experiment.name}: {e}', file=sys.stderr)
+        print(f'{name}: {e}', file=sys.stderr)
         sys.exit(2)
     except errors.WorkerError as e:
-        print(f'{experiment.name}: {e}', file=sys.stderr)
+        print(f'{name}: {e}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as e:
         number = e.args[0] if e.args else signal.SIGINT
-        print(f'\n{experiment.name}: interrupted; finished cells are kept, the same command goes on', file=sys.stderr)
+        print(f'\n{name}: interrupted; {after_interrupt}', file=sys.stderr)
         sys.exit(128 + number)
 
 
@@ -90,6 +115,6 @@ def run(experiment: ablation.Experiment, command: str) -> int:
     from experiments import answers  # figures and feature maps: imported when there is something to show
 
     tuned = ablation.validation_scores(book.results().values(), experiment.arms, len(_TUNING_SEEDS))
-    with book.writing():
+    with files.writing(book.folder):
         answers.write(experiment, book, base, tuned, dataset, command)
     return int(any(row['status'] == 'failed' for row in book.results().values()))

@@ -1,4 +1,4 @@
-"""The layers: equal to `flax.linen.Conv` where it exists, and alike in what they start from."""
+"""The layers: equal to `flax.linen.Conv` where it exists, alike in what they start from, and at home in any Linen model."""
 
 import functools
 
@@ -10,7 +10,16 @@ from flax import linen as nn
 
 from cnn_research import errors, geometry, layers
 
-ALL = pytest.mark.parametrize('scheme', layers.SCHEMES)
+LAYERS = {
+    'shared': layers.SharedConv,
+    'coordinates': layers.CoordConv,
+    'tiled': layers.TiledConv,
+    'low_rank': layers.LowRankConv,
+    'local': layers.LocallyConnected,
+    'masked_dense': layers.MaskedDense,
+    'dense': layers.DenseMap,
+}
+ALL = pytest.mark.parametrize('layer', LAYERS.values(), ids=LAYERS)
 compiled = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # compiles faster
 
 
@@ -21,14 +30,21 @@ def normal(*shape):
 
 @pytest.mark.parametrize('padding', geometry.PADDINGS)
 @pytest.mark.parametrize(
-    ('channels', 'strides', 'kernel_size'),
-    [(2, (1, 1), (3, 3)), (2, (2, 1), (2, 4)), (8, (1, 1), (4, 3)), (8, (2, 3), (3, 2))],
-    ids=['few_channels', 'few_channels_strided', 'many_channels', 'many_channels_strided'],
+    ('channels', 'strides', 'kernel_size', 'dilation'),
+    [
+        (2, (1, 1), (3, 3), (1, 1)),
+        (2, (2, 1), (2, 4), (1, 1)),
+        (8, (1, 1), (4, 3), (1, 1)),
+        (8, (2, 3), (3, 2), (1, 1)),
+        (2, (1, 2), (3, 2), (2, 3)),
+    ],
+    ids=['few_channels', 'few_channels_strided', 'many_channels', 'many_channels_strided', 'dilated'],
 )
-def test_shared_conv_is_linen_conv_with_the_same_parameters(channels, strides, kernel_size, padding):
+def test_shared_conv_is_linen_conv_with_the_same_parameters(channels, strides, kernel_size, dilation, padding):
     x = normal(3, 7, 6, channels)
-    linen_padding = [(k - 1, k - 1) for k in kernel_size] if padding == 'FULL' else padding
-    conv, own = nn.Conv(5, kernel_size, strides, linen_padding), layers.SharedConv(5, kernel_size, strides, padding)
+    linen_padding = [((k - 1) * d,) * 2 for k, d in zip(kernel_size, dilation)] if padding == 'FULL' else padding
+    conv = nn.Conv(5, kernel_size, strides, linen_padding, kernel_dilation=dilation)
+    own = layers.SharedConv(5, kernel_size, strides, padding, dilation)
     shapes = jax.eval_shape(conv.init, jax.random.key(0), x)
     assert jax.eval_shape(own.init, jax.random.key(0), x) == shapes
     variables = jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
@@ -36,49 +52,59 @@ def test_shared_conv_is_linen_conv_with_the_same_parameters(channels, strides, k
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_all_schemes_start_with_the_output_deviation_of_linen_conv():
-    x = normal(32, 6, 5, 8)
+@pytest.mark.parametrize(('channels', 'kernel_size', 'strides'), [(2, (3, 2), (1, 1)), (3, (2, 4), (2, 1))])
+@pytest.mark.parametrize('padding', ['SAME', 'VALID', 'CIRCULAR'])
+def test_locally_connected_is_linen_conv_local_with_the_same_numbers(channels, kernel_size, strides, padding):
+    x = normal(3, 7, 6, channels)
+    theirs, own = (
+        nn.ConvLocal(5, kernel_size, strides, padding),
+        layers.LocallyConnected(5, kernel_size, strides, padding, bias_per_position=True),
+    )
+    shapes = jax.eval_shape(own.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
+    kernel = variables['params']['kernel']
+    flat = kernel.transpose(0, 1, 4, 2, 3, 5).reshape(*kernel.shape[:2], -1, kernel.shape[-1])  # theirs: channels before taps
+    expected = theirs.apply({'params': {'kernel': flat, 'bias': variables['params']['bias']}}, x)
+    np.testing.assert_allclose(own.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
 
-    def deviation(layer):  # over 20 initial draws, where no padding reaches
-        def once(key):
-            return layer.init_with_output(key, x)[0][:, 1:-1, 1:-1]
 
-        return float(jnp.std(compiled(lambda keys: jax.lax.map(once, keys))(jax.random.split(jax.random.key(1), 20))))
-
-    expected = deviation(nn.Conv(32, (3, 3)))
-    assert expected == pytest.approx(1, rel=0.03)  # that of the images
-    for name, layer in layers.SCHEMES.items():
-        assert deviation(layer(32, (3, 3))) == pytest.approx(expected, rel=0.03), name
-
-
-@ALL
-def test_kernels_have_the_shape_of_what_is_free(scheme):
-    layer = layers.scheme(scheme)(5, (3, 2), (2, 1), 'VALID')
-    shapes = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 7, 6, 4)))['params']
-    expected = {'shared': (3, 2, 4, 5), 'local': (3, 5, 3, 2, 4, 5), 'dense': (7, 6, 4, 3, 5, 5)}
-    assert shapes['kernel'].shape == expected[scheme]
-    assert shapes['bias'].shape == (5,)
+@pytest.mark.parametrize('layer', [layers.SharedConv, layers.LowRankConv, layers.MaskedDense])
+def test_a_layer_takes_what_linen_conv_takes(layer):
+    """Whole numbers for pairs, any leading axes, a computing type."""
+    x = normal(2, 3, 6, 5, 2)
+    own = layer(4, 3, 1, 'SAME', dtype=jnp.bfloat16)
+    variables = compiled(own.init)(jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype('float32')}
+    y = own.apply(variables, x)
+    theirs, _ = jax.eval_shape(nn.Conv(4, (3, 3)).init_with_output, jax.random.key(0), x)
+    assert y.shape == theirs.shape and y.dtype == jnp.bfloat16
+    one = own.clone(dtype=None).apply(variables, x[1, 2])
+    np.testing.assert_allclose(one, own.clone(dtype=None).apply(variables, x)[1, 2], rtol=1e-5, atol=1e-5)
 
 
 @ALL
 @pytest.mark.parametrize('padding', geometry.PADDINGS)
-def test_all_schemes_make_the_same_maps(scheme, padding):
-    layer, x = layers.scheme(scheme)(5, (3, 2), (2, 1), padding), jnp.zeros((2, 7, 6, 4))
+def test_all_schemes_make_the_same_maps(layer, padding):
+    own, x = layer(5, (3, 2), (2, 1), padding), jnp.zeros((2, 7, 6, 4))
     rows, columns = geometry.output_size(7, 3, 2, padding), geometry.output_size(6, 2, 1, padding)
-    output, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
-    assert output.shape == (2, rows, columns, 5) and layer.output_size(x) == (rows, columns)
+    output, _ = jax.eval_shape(own.init_with_output, jax.random.key(0), x)
+    assert output.shape == (2, rows, columns, 5)
 
 
 @ALL
-def test_the_bias_starts_at_zero_and_is_one_per_channel(scheme):
+def test_the_bias_starts_at_zero_and_is_one_per_channel_or_position(layer):
     x = normal(2, 4, 5, 3)
-    layer, without = (layers.scheme(scheme)(2, (3, 3), use_bias=use) for use in (True, False))
-    params = compiled(layer.init)(jax.random.key(1), x)['params']
-    np.testing.assert_array_equal(params['bias'], [0, 0])
-    assert set(jax.eval_shape(without.init, jax.random.key(1), x)['params']) == {'kernel'}
-    y = without.apply({'params': {'kernel': params['kernel']}}, x)
-    biased = layer.apply({'params': {**params, 'bias': jnp.array([1.0, -2.0])}}, x)
-    np.testing.assert_allclose(biased, y + np.array([1, -2]), rtol=1e-6)
+    own = layer(2, (3, 3))
+    variables = compiled(own.init)(jax.random.key(1), x)['params']
+    np.testing.assert_array_equal(variables['bias'], [0, 0])
+    without = {name: leaf for name, leaf in variables.items() if name != 'bias'}
+    assert set(jax.eval_shape(own.clone(use_bias=False).init, jax.random.key(1), x)['params']) == set(without)
+    y = own.clone(use_bias=False).apply({'params': without}, x)
+    biased = own.apply({'params': {**without, 'bias': jnp.array([1.0, -2.0])}}, x)
+    np.testing.assert_allclose(biased, y + np.array([1, -2]), rtol=1e-6, atol=1e-6)
+    bias = normal(4, 5, 2)
+    biased = own.clone(bias_per_position=True).apply({'params': {**without, 'bias': bias}}, x)
+    np.testing.assert_allclose(biased, y + bias, rtol=1e-6, atol=1e-6)
 
 
 def test_every_position_of_a_local_layer_draws_its_own_filter():
@@ -87,12 +113,38 @@ def test_every_position_of_a_local_layer_draws_its_own_filter():
     assert len(np.unique(np.asarray(kernel))) == kernel.size
 
 
-def test_an_unknown_scheme_lists_the_known():
-    with pytest.raises(errors.InputError, match="'tiled'; known: shared, local, dense"):
-        layers.scheme('tiled')
+def test_a_layer_of_any_scheme_by_its_name():
+    x = jnp.zeros((1, 6, 6, 2))
+    shapes = [
+        jax.eval_shape(layer.init, jax.random.key(0), x)
+        for layer in (layers.TiledConv(3, 3, period=(2, 3)), layers.SpatialMap(3, 3, scheme='tiled:2x3'))
+    ]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]['params']['kernel'].shape == (2, 3, 3, 3, 2, 3)
+    with pytest.raises(errors.InputError, match="'tied'; known: shared, "):
+        jax.eval_shape(layers.SpatialMap(3, 3, scheme='tied').init, jax.random.key(0), x)
 
 
 @ALL
-def test_a_kernel_larger_than_the_image_is_refused(scheme):
+def test_what_a_layer_cannot_have_is_refused(layer):
+    def init(x, *fields, **more):
+        return jax.eval_shape(layer(1, *fields, **more).init, jax.random.key(0), x)
+
+    x = jnp.zeros((1, 4, 8, 1))
     with pytest.raises(errors.InputError, match='kernel of 5 is larger than its input of 4'):
-        jax.eval_shape(layers.scheme(scheme)(1, (5, 5)).init, jax.random.key(0), jnp.zeros((1, 4, 8, 1)))
+        init(x, (5, 5))
+    with pytest.raises(errors.InputError, match='kernel_size must be one whole number above zero, or two, got'):
+        init(x, (3, 3, 3))
+    with pytest.raises(errors.InputError, match='strides must be one whole number'):
+        init(x, 3, 0)
+    with pytest.raises(errors.InputError, match=r"'REFLECT'; known: VALID, SAME"):
+        init(x, 3, 1, 'REFLECT')
+    with pytest.raises(errors.InputError, match=r'needs images \[..., height, width, channels\], got shape \(4, 8\)'):
+        init(x[0, ..., 0], 3)
+
+
+def test_absurd_sizes_stop_before_memory_is_touched():
+    x = jax.ShapeDtypeStruct((1, 720, 1280, 3), np.float32)
+    with pytest.raises(errors.InputError, match=r'this dense layer would need 326 TB, this machine has .* counting is free'):
+        jax.eval_shape(layers.DenseMap(32, 3).init, jax.random.key(0), x)
+    assert jax.eval_shape(layers.SharedConv(32, 3).init, jax.random.key(0), x)['params']['kernel'].size == 864

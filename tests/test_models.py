@@ -46,14 +46,18 @@ def test_a_network_has_as_many_weights_as_counted(model, height, width, channels
     net = models.Network(model, CLASSES)
     logits, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, *image)))
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in variables['params'].items()}
-    for name in [name for name in sizes if name.startswith('norm_')]:
-        sizes[name.replace('norm', 'stage')] += sizes.pop(name)
-    assert sizes == {row.name: row.weights for row in rows}
-    assert sum(sizes.values()) == cost.total(model, image, CLASSES).weights
+    for name in [name for name in sizes if 'norm_' in name]:
+        sizes[name.replace('hidden_norm', 'hidden').replace('norm', 'stage')] += sizes.pop(name)
+    assert {name: 4 * size for name, size in sizes.items()} == {row.name: row.parameter_bytes for row in rows}
+    free = {row.name: row.weights for row in rows}
+    masked = {f'stage_{i}' for i, name in enumerate(model.sharing) if name == 'masked_dense'}  # most of what is stored there is not free
+    assert all(free[name] <= size if name in masked else free[name] == size for name, size in sizes.items())
+    assert sum(free.values()) == cost.total(model, image, CLASSES).weights
     assert logits.shape == (2, CLASSES)
     stages = [tree for name, tree in variables['params'].items() if name.startswith('stage_')]
     biases = [tree['bias'].shape for tree in stages if 'bias' in tree]
-    assert biases == ([] if model.norm == 'batch' else [(features,) for features in model.features])
+    assert biases == ([(features,) for features in model.features] if model.norm == 'none' and model.use_bias else [])
+    assert ('bias' in variables['params']['classes']) == model.use_bias
 
 
 class Plain(nn.Module):
@@ -68,7 +72,8 @@ class Plain(nn.Module):
             x = nn.BatchNorm(use_running_average=True, name=f'norm_{i}')(x) if self.norm else x
             x = nn.max_pool(nn.relu(x), (pool, pool), (pool, pool))
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.Dense(6, name='hidden_0')(x))
+        x = nn.Dense(6, use_bias=not self.norm, name='hidden_0')(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=True, name='hidden_norm_0')(x) if self.norm else x)
         return nn.Dense(CLASSES, name='classes')(x)
 
 

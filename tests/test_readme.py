@@ -1,5 +1,6 @@
 """Every snippet of the README runs as it stands."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from cnn_research import config, layers, models
+from cnn_research import config, cost, models, ops, schemes, sharing
 from experiments import runner, weight_sharing
 
 README = Path(__file__).parent.parent.joinpath('README.md').read_text('utf-8')
@@ -26,15 +27,29 @@ def test_an_arm_of_ones_own():
     assert arms['local_then_conv'](config.ModelConfig()).sharing == ('local', 'shared')
 
 
-def test_a_layer_of_ones_own(monkeypatch):
-    monkeypatch.setattr(config, 'SHARING', (*config.SHARING, 'blur'))
-    monkeypatch.setattr(layers, 'SCHEMES', dict(layers.SCHEMES))
-    exec(snippet('class Blur'), vars(layers) | {'__name__': 'blur'})
-    network = models.Network(config.ModelConfig(features=(4, 8)).with_sharing('blur', 0), 10)
-    x = jnp.ones((2, 8, 8, 3))
+def test_a_layer_in_a_foreign_model():
+    names = {'__name__': 'mine'}
+    exec(snippet('class Mine'), names)
+    x = jnp.ones((2, 12, 12, 3))
+    y, variables = jax.jit(names['Mine']().init_with_output)(jax.random.key(0), x)
+    assert y.shape == (2, 10)
+    shapes = {layer: params['kernel'].shape for layer, params in variables['params'].items()}
+    assert shapes['TiledConv_0'] == (2, 2, 3, 3, 3, 16) and shapes['LocallyConnected_0'] == (4, 4, 3, 3, 32, 32)
+
+
+def test_a_scheme_of_ones_own(monkeypatch):
+    monkeypatch.setattr(schemes, 'KNOWN', dict(schemes.KNOWN))
+    monkeypatch.setattr(sharing, 'RULES', dict(sharing.RULES))
+    exec(
+        snippet('class Depthwise'), {'dataclasses': dataclasses, 'schemes': schemes, 'sharing': sharing, 'ops': ops, 'jnp': jnp, 'jax': jax}
+    )
+    model = config.ModelConfig(features=(4, 8)).with_sharing('depthwise', 0)
+    network, x = models.Network(model, 10), jnp.ones((2, 8, 8, 3))
     variables = network.init(jax.random.key(0), x)
     assert network.apply(variables, x).shape == (2, 10)
-    assert {name: leaf.shape for name, leaf in variables['params']['stage_0'].items()} == {'kernel': (4,), 'bias': (4,)}
+    stage = variables['params']['stage_0']
+    assert {name: leaf.shape for name, leaf in stage.items()} == {'spatial': (3, 3, 3, 1), 'mixing': (3, 4), 'bias': (4,)}
+    assert cost.layers(model, (8, 8, 3), 10)[0].weights == 27 + 12 + 4
 
 
 def test_a_data_set_of_ones_own(capsys):

@@ -123,6 +123,12 @@ def test_importing_the_report_package_does_not_import_the_plotting_library():
     assert run.stdout.strip() == 'set()'
 
 
+def test_rates_are_shown_where_they_differ():
+    same = [line | {'learning_rate': 0.01} for line in summary_of(SIX)]
+    assert 'Learning rate</th>' in page_of(SIX)
+    assert 'Learning rate</th>' not in page_of(SIX, tables=[('Main runs', same)])
+
+
 def test_unseen_column_is_there_only_if_measured():
     assert 'unseen' not in format_table(summary_of(TWELVE))
     assert 'unseen' in format_table(summary_of(SIX))

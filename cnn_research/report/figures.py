@@ -23,6 +23,7 @@ from cnn_research.report.style import (
     label_y,
     new_figure,
     seeds_text,
+    short_count,
     styled,
 )
 from cnn_research.report.table import NONE, TEST, UNSEEN, has_unseen
@@ -82,14 +83,6 @@ def _scale_weights(axes: Axes, weights: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-
-
-def short_count(value: float) -> str:
-    """500, 10 k, 2 M: a round number in few characters."""
-    for size, unit in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
-        if value >= size:
-            return f'{value / size:g}{unit}'
-    return f'{value:g}'
 
 
 @styled

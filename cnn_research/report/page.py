@@ -83,4 +83,5 @@ def table_view(caption: str, summary: Summary) -> dict[str, Any]:
             'seconds': seconds(line['seconds_mean']),
         })  # fmt: skip
     return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': has_differences(summary),
+            'rates': len({line['learning_rate'] for line in summary}) > 1,
             'intervals': any(cell['half'] for row in rows for cell in row['measured'])}  # fmt: skip

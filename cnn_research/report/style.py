@@ -70,6 +70,14 @@ def label_y(axes: Axes, text: str) -> None:
     axes.annotate(text, (0, 1), (0, 8), xycoords='axes fraction', textcoords='offset points', color=SOFT, size=9)
 
 
+def short_count(value: float) -> str:
+    """500, 10 k, 2 M, 3 P: a round number in few characters."""
+    for size, unit in ((1e15, ' P'), (1e12, ' T'), (1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
+        if value >= size:
+            return f'{value / size:g}{unit}'
+    return f'{value:g}'
+
+
 def seeds_text(counts: Sequence[int]) -> str:
     """'n = 5 seeds per arm', 'n = 4 to 5 seeds per arm', and nothing where there is no run."""
     counts = [count for count in counts if count]

@@ -107,6 +107,13 @@ def write_csv(path: str | os.PathLike[str], summary: Summary) -> None:
     atomic_write_text(path, text.getvalue())
 
 
+def write_plain_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write any table under a header line, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows([columns, *rows])
+    atomic_write_text(path, text.getvalue())
+
+
 def _csv_cell(value: Any) -> str:
     if value is None:
         return ''
@@ -181,6 +188,19 @@ def format_table(summary: Summary) -> str:
     if any(line['ci95_low'] is not None for line in summary):
         lines.append('± half the 95 % t interval over seeds, in percentage points')
     return '\n'.join(lines)
+
+
+def plain(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of anything for a terminal, the first column to the left; whole numbers get commas, other numbers three digits."""
+    text = [[_plain(value) for value in row] for row in rows]
+    first, *others = zip(columns, zip(*text, strict=True), strict=True)
+    return '\n'.join(_aligned((first[0], list(first[1])), [(title, list(cells)) for title, cells in others], [''] * len(text)))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f'{value:,}' if isinstance(value, int) else f'{value:.3g}'
 
 
 def _joined(cells: list[tuple[str, str]]) -> list[str]:

@@ -1,0 +1,163 @@
+"""Exact embeddings along the axis of sharing, and the least-squares way back.
+
+Each scheme contains those before it: shared in tiled in locally connected in masked dense in dense; shared in low-rank in locally
+connected; period t in a multiple of t; k x k in a larger kernel. `embed` and `enlarge` keep every output of a layer, `embed_model` and
+`enlarge_model` those of a whole network in evaluation mode. Where there is no containment they raise, and `projection.project`
+gives the nearest there is.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnn_research import config, cost, errors, schemes, sharing
+from cnn_research.geometry import Geometry
+
+Params = Mapping[str, jax.Array]
+
+
+def embed(
+    params: Params, source: schemes.Scheme, target: schemes.Scheme, g: Geometry, key: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The parameters with which a layer of scheme `target` makes the maps of one of scheme `source`; a bias goes along.
+
+    A low-rank target gets K equal kernels and random mixtures, drawn with `key` (None: key 0), which sum to one at every position: its
+    kernels differ after one step of training. Coordinates can be embedded only with their bias per position, [H', W', F], which they get.
+
+    Raises:
+      InputError: `target` does not contain `source`, the parameters belong to another geometry, or a dense kernel has weights outside
+        the filter. The message says what there is instead.
+    """
+    check(params, source, g)
+    _check_contained(params, source, target, g)
+    bias = {'bias': params['bias']} if 'bias' in params else {}
+    if source == target:
+        return dict(params)
+    if isinstance(source, schemes.Coordinates):
+        bias = {'bias': bias.get('bias', 0) + sharing.coordinate_bias(g, params)[0]}
+    if type(target) is schemes.Dense and type(source) is schemes.MaskedDense:
+        return {'kernel': params['kernel'] * sharing.locality_mask(g), **bias}
+    if isinstance(target, schemes.LowRank):
+        return {**_mixed(params['kernel'], target, g, jax.random.key(0) if key is None else key), **bias}
+    if isinstance(target, schemes.Coordinates):
+        kernel = params['kernel']
+        return {'kernel': kernel, 'coordinates': jnp.zeros((*kernel.shape[:2], 2, kernel.shape[3]), kernel.dtype), **bias}
+    kernel = sharing.expand(source, g, params)
+    if isinstance(target, schemes.Tiled):
+        kernel = kernel[: target.period[0], : target.period[1]]
+    elif isinstance(target, schemes.Dense):
+        kernel = sharing.matrix(g, kernel)
+    return {'kernel': kernel, **bias}
+
+
+def check(params: Params, scheme: schemes.Scheme, g: Geometry) -> None:
+    """Raises InputError unless the parameters are those of a layer of this scheme and geometry."""
+    channels, features = params['kernel'].shape[2 if isinstance(scheme, schemes.Dense) else -2], params['kernel'].shape[-1]
+    expected = scheme.shapes(g, channels, features)
+    found = {name: leaf.shape for name, leaf in params.items() if name != 'bias'}
+    if found != expected:
+        size = f'{g.image[0]} x {g.image[1]}'
+        text = f'no {scheme.name} layer with filters of {g.kernel_size[0]} x {g.kernel_size[1]} on images of {size} has the parameters'
+        raise errors.InputError(f'{text} {found}, it would have {expected}: give the image size that the layer was made for')
+
+
+def _check_contained(params: Params, source: schemes.Scheme, target: schemes.Scheme, g: Geometry) -> None:
+    local_like = isinstance(target, schemes.Local | schemes.Dense)
+    if source == target or isinstance(source, schemes.Shared):
+        return
+    if isinstance(source, schemes.Tiled) and isinstance(target, schemes.Tiled):
+        if all(new % old == 0 for new, old in zip(target.period, source.period)):
+            return
+        raise errors.InputError(f'{target.name} does not contain {source.name}: the new period must be a multiple of the old one')
+    if isinstance(source, schemes.Dense) and not isinstance(source, schemes.MaskedDense):
+        outside = float(jnp.sum(jnp.where(sharing.locality_mask(g), 0, params['kernel']) ** 2) / jnp.sum(params['kernel'] ** 2))
+        if local_like and not outside:
+            return
+        what = f'{100 * outside:.3g} % of its squared weights lie outside the filter' if local_like else 'its positions differ'
+        raise errors.InputError(f'{target.name} does not contain this dense layer ({what}): project() gives the nearest')
+    if local_like:
+        return
+    raise errors.InputError(f'{target.name} does not contain {source.name} (its positions differ): project() gives the nearest')
+
+
+def _mixed(kernel: jax.Array, scheme: schemes.LowRank, g: Geometry, key: jax.Array) -> dict[str, jax.Array]:
+    """K copies of a shared kernel and random mixtures that sum to one at every position."""
+    shapes = scheme.shapes(g, kernel.shape[2], kernel.shape[3])
+    names = [name for name in shapes if name != 'kernel']
+    mixtures = {}
+    for i, name in enumerate(names):
+        draw = jax.random.normal(jax.random.fold_in(key, i), shapes[name], kernel.dtype)
+        # softmax: any numbers sum to one afterwards; free: each part sums to its share of one
+        mixtures[name] = jax.nn.softmax(draw, axis=-1) / len(names) if scheme.free else draw
+    return {'kernel': jnp.broadcast_to(kernel, shapes['kernel']), **mixtures}
+
+
+def enlarge(params: Params, scheme: schemes.Scheme, g: Geometry, kernel_size: tuple[int, int]) -> dict[str, jax.Array]:
+    """The parameters with which a layer with larger filters makes the same maps: zeros around each kernel, where the padding puts them.
+
+    Raises:
+      InputError: padding VALID or FULL (the maps change size), a smaller or a too large kernel, or taps that do not fall on the new ones.
+    """
+    check(params, scheme, g)
+    if g.padding not in ('SAME', 'CIRCULAR'):
+        raise errors.InputError(f'a larger kernel makes maps of another size under {g.padding} padding: only SAME and CIRCULAR keep it')
+    new = dataclasses.replace(g, kernel_size=kernel_size)
+    if type(scheme) is schemes.Dense:
+        return dict(params)  # every weight is there already
+    around = []
+    for axis in (0, 1):
+        moved, dilation = new.pads[axis][0] - g.pads[axis][0], g.dilation[axis]
+        before, more = moved // dilation, kernel_size[axis] - g.kernel_size[axis]
+        if more < 0:
+            raise errors.InputError(f'a kernel of {kernel_size[axis]} does not contain one of {g.kernel_size[axis]}')
+        if moved % dilation or not 0 <= before <= more:
+            sizes = f'a kernel of {kernel_size[axis]} has no taps where those of {g.kernel_size[axis]} lie'
+            raise errors.InputError(f'{sizes}: choose another size')
+        around.append((before, more - before))
+
+    if isinstance(scheme, schemes.MaskedDense):
+        return {**params, 'kernel': params['kernel'] * sharing.locality_mask(g)}
+
+    def larger(kernel):  # taps are the axes -4 and -3
+        return jnp.pad(kernel, [(0, 0)] * (kernel.ndim - 4) + [*around, (0, 0), (0, 0)])
+
+    return {name: larger(leaf) if name in ('kernel', 'coordinates') else leaf for name, leaf in params.items()}
+
+
+def embed_model(
+    model: config.ModelConfig, variables: Mapping[str, Any], image: cost.Shape, sharing_: str | Sequence[str], key: jax.Array | None = None
+) -> tuple[config.ModelConfig, dict[str, Any]]:
+    """The network with other sharing that gives the same logits in evaluation mode: (model, variables), for images (H, W, C).
+
+    sharing_: one scheme for all stages, or one each. Norm, pooling, head and dense layers keep their parameters and statistics. The
+    optimizer's state belongs to the old parameters: start it anew.
+
+    Raises:
+      InputError: as `embed`; the stage is named.
+    """
+    names = (sharing_,) * len(model.sharing) if isinstance(sharing_, str) else tuple(sharing_)
+    new = dataclasses.replace(model, sharing=names)
+    params = dict(variables['params'])
+    key = jax.random.key(0) if key is None else key
+    for i, (old, now) in enumerate(zip(cost.stages(model, image), cost.stages(new, image))):
+        if isinstance(old.scheme, schemes.Coordinates) and now.scheme != old.scheme:
+            raise errors.InputError(f'{old.name}: its coordinates are a bias per position, which networks lack: embed() the layer')
+        try:
+            params[old.name] = embed(params[old.name], old.scheme, now.scheme, old.geometry, jax.random.fold_in(key, i))
+        except errors.InputError as e:
+            raise errors.InputError(f'{old.name}: {e}') from None
+    return new, {**variables, 'params': params}
+
+
+def enlarge_model(
+    model: config.ModelConfig, variables: Mapping[str, Any], image: cost.Shape, kernel_sizes: Sequence[int]
+) -> tuple[config.ModelConfig, dict[str, Any]]:
+    """The network with larger filters (one side per stage) that gives the same logits in evaluation mode. Raises as `enlarge`."""
+    new = dataclasses.replace(model, kernel_sizes=tuple(kernel_sizes))
+    params = dict(variables['params'])
+    for old, side in zip(cost.stages(model, image), new.kernel_sizes):
+        params[old.name] = enlarge(params[old.name], old.scheme, old.geometry, (side, side))
+    return new, {**variables, 'params': params}
