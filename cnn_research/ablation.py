@@ -12,7 +12,7 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # the learning rates that are tried on validat
 
 
 class Matched(NamedTuple):
-    """An arm whose widths are solved so that it has as many weights as another arm, and which is otherwise `change`.
+    """An arm whose widths are solved so that it has as many weights (or `count` 'macs') as another arm, and which is otherwise `change`.
 
     `field` says which widths: `hidden` (units of the hidden dense layers) or `features` (maps of the stages); the change must set or
     inherit at least one of them. All are scaled by one factor, then the last takes up what is left.
@@ -21,6 +21,7 @@ class Matched(NamedTuple):
     change: Change
     as_arm: str
     field: str
+    count: str = 'weights'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Experiment:
                 continue
             try:
                 if isinstance(arm, Matched):
-                    target = cost.total(models[arm.as_arm], image, num_classes).weights
-                    models[name] = match_weights(arm.change(base.model), arm.field, target, image, num_classes)
+                    target = getattr(cost.total(models[arm.as_arm], image, num_classes), arm.count)
+                    models[name] = match(arm.change(base.model), arm.field, target, image, num_classes, arm.count)
                 else:
                     models[name] = arm(base.model)
                 cost.layers(models[name], image, num_classes)
@@ -74,31 +75,35 @@ def change(**fields) -> Change:
     return lambda model: dataclasses.replace(model, **fields)
 
 
-def match_weights(model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int) -> config.ModelConfig:
-    """The model with the widths in `field` scaled by one factor, the last of them then tuned, so that its weights come nearest `target`.
+def match(
+    model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int, count: str = 'weights'
+) -> config.ModelConfig:
+    """The model with the widths in `field` scaled by one factor, the last of them then tuned, so that its `count` comes nearest `target`.
+
+    count: 'weights' or 'macs'.
 
     Raises:
       InputError: no width comes within 2 % of the target.
     """
 
-    def weights(widths):
-        return cost.total(_with(model, field, widths), image, num_classes).weights
+    def counted(widths):
+        return getattr(cost.total(_with(model, field, widths), image, num_classes), count)
 
-    def largest(make):  # the largest s with at most `target` weights (weights grow with s), 0 if there is none
+    def largest(make):  # the largest s that costs at most `target` (the count grows with s), 0 if there is none
         low, high = 0, 1
-        while weights(make(high)) <= target:
+        while counted(make(high)) <= target:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if weights(make(middle)) <= target else (low, middle)
+            low, high = (middle, high) if counted(make(middle)) <= target else (low, middle)
         return low
 
     shape = getattr(model, field)
     scaled = _scaled(shape, largest(lambda s: _scaled(shape, s)))
     last = largest(lambda width: (*scaled[:-1], width))
-    best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(weights(widths) - target))
-    if abs(weights(best) - target) > 0.02 * target:
-        raise errors.InputError(f'no {field} within 2 % of {target:,} weights: nearest is {best} with {weights(best):,}')
+    best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(counted(widths) - target))
+    if abs(counted(best) - target) > 0.02 * target:
+        raise errors.InputError(f'no {field} within 2 % of {target:,} {count}: nearest is {best} with {counted(best):,}')
     return _with(model, field, best)
 
 

@@ -7,7 +7,8 @@ From one kernel for all positions to a weight for every pair of pixels, a scheme
     tiled:HxW              kernels that repeat with a period of H rows and W columns (Le et al. 2010)
     low_rank:K             every position mixes K shared kernels (LRLC, Elsayed et al. 2020), by a softmax over K weights of its own;
                            `:row_column` adds a weight of its row to one of its column, `:free` leaves out the softmax
-    averaged:N             one kernel per position, set to their mean every N steps: sharing in time (Pogodin et al. 2021)
+    averaged:N             one kernel per position, at first and then every N steps the same one, their mean: sharing in time
+                           (Pogodin et al. 2021)
     local                  one kernel per position: unshared convolution
     masked_dense           a dense layer whose weights outside the filter are zero: the same functions as local
     dense                  every pixel to every position

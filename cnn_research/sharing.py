@@ -105,6 +105,10 @@ def _lead(count: int, kernel_init: Initializer, scale: float = 1.0) -> Initializ
     return init
 
 
+def _same(g: Geometry, kernel_init: Initializer) -> Initializer:
+    return lambda key, shape, dtype: _everywhere(kernel_init(key, shape[2:], dtype), g)
+
+
 def _constant(value: float) -> Initializer:
     return lambda key, shape, dtype: jnp.full(shape, value, dtype)
 
@@ -176,7 +180,8 @@ RULES: dict[type[schemes.Scheme], Rules] = {
         lambda s, g, p, x: ops.low_rank(x, p['kernel'], mixture(s, p), *_filters(g)),
     ),
     schemes.Local: _LOCAL,
-    schemes.Averaged: _LOCAL,
+    # The mean of kernels drawn one by one would be almost nothing: it starts as one kernel at every position.
+    schemes.Averaged: _LOCAL._replace(initializers=lambda s, g, init: {'kernel': _same(g, init)}),
     schemes.MaskedDense: Rules(
         lambda s, g, init: {'kernel': _masked_init(g, init)},
         lambda s, g, p: under_filter(g, p['kernel']),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from cnn_research import ablation, cost, errors
 from cnn_research.config import HEADS, DataConfig, ModelConfig
-from experiments import dense_replacement, filter_size, weight_sharing
+from experiments import dense_replacement, filter_size, sharing_axis, weight_sharing
 
-EXPERIMENTS = {e.EXPERIMENT.name: e.EXPERIMENT for e in (weight_sharing, filter_size, dense_replacement)}
+EXPERIMENTS = {e.EXPERIMENT.name: e.EXPERIMENT for e in (weight_sharing, filter_size, dense_replacement, sharing_axis)}
 STAGES = {'features', 'kernel_sizes', 'strides', 'pools', 'sharing'}
 # What every arm may change, and what it must change to be worth an arm: all that is named.
 STUDIED = {
@@ -26,6 +26,10 @@ STUDIED = {
         'conv_matched': {'hidden'}, 'dense_all_matched': {'sharing', 'features'},
         'mlp': STAGES | {'hidden'}, 'mlp_matched': STAGES | {'hidden'}, 'hidden_head': {'hidden'},
         'pointwise_gap': STAGES | {'head'},
+    },
+    'sharing_axis': {
+        'conv': set(), 'conv_as_many_weights': {'features'}, 'conv_as_many_macs': {'features'},
+        **{arm: {'sharing'} for arm in ('coordinates', 'tiled_2', 'tiled_4', 'low_rank', 'averaged', 'local', 'dense')},
     },
 }  # fmt: skip
 IMAGES = {'digits': (16, 16, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
@@ -111,6 +115,17 @@ def test_replacement_arms_are_what_their_names_say(dataset):
 
 
 @ON
+def test_the_controls_of_the_axis_cost_what_low_rank_costs(dataset):
+    _, arms, image = resolved('sharing_axis', dataset)
+    counts = {arm: cost.total(c.model, image, 10) for arm, c in arms.items()}
+    assert counts['conv_as_many_weights'].weights == pytest.approx(counts['low_rank'].weights, rel=0.02)
+    assert counts['conv_as_many_macs'].macs == pytest.approx(counts['low_rank'].macs, rel=0.02)
+    assert (
+        counts['conv'].weights < counts['tiled_2'].weights < counts['tiled_4'].weights < counts['local'].weights < counts['dense'].weights
+    )
+
+
+@ON
 def test_matched_arms_have_as_many_weights_as_they_say(dataset):
     base, arms, image = resolved('dense_replacement', dataset)
     counts = {arm: weights(c.model, image) for arm, c in arms.items()}
@@ -128,7 +143,7 @@ def test_a_solution_cannot_be_bettered_by_its_last_width(target, widths):
     field, shape = widths
     model = dataclasses.replace(ModelConfig(), **{field: shape})
     try:
-        solved = ablation.match_weights(model, field, target, (16, 16, 1), 10)
+        solved = ablation.match(model, field, target, (16, 16, 1), 10)
     except errors.InputError as e:
         assert f'no {field} within 2 % of {target:,} weights' in str(e)
         return
@@ -147,7 +162,7 @@ def test_a_solution_cannot_be_bettered_by_its_last_width(target, widths):
 def test_a_target_below_every_width_is_refused(target):
     model = dataclasses.replace(ModelConfig(), hidden=(16,))
     with pytest.raises(errors.InputError, match=rf'no hidden within 2 % of {target} weights: nearest is \(1,\) with'):
-        ablation.match_weights(model, 'hidden', target, (16, 16, 1), 10)
+        ablation.match(model, 'hidden', target, (16, 16, 1), 10)
 
 
 def test_an_arm_that_does_not_fit_is_refused_by_name():

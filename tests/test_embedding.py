@@ -15,7 +15,7 @@ from cnn_research.geometry import Geometry
 
 WAYS = (
     ('shared', 'shared'), ('shared', 'coordinates'), ('shared', 'tiled:2x2'), ('shared', 'low_rank:3'), ('shared', 'low_rank:2:free'),
-    ('shared', 'low_rank:2:row_column'), ('shared', 'low_rank:3:row_column:free'), ('shared', 'local'), 
+    ('shared', 'low_rank:2:row_column'), ('shared', 'low_rank:3:row_column:free'), ('shared', 'local'),
     ('shared', 'masked_dense'), ('shared', 'dense'), ('tiled:1x2', 'tiled:3x2'), ('tiled:2x2', 'dense'),
     ('low_rank:2:row_column:free', 'masked_dense'), ('local', 'dense'),
     ('masked_dense', 'local'), ('masked_dense', 'dense'), ('averaged:2', 'local'),
