@@ -12,7 +12,7 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # the learning rates that are tried on validat
 
 
 class Matched(NamedTuple):
-    """An arm whose widths are solved so that it has as many weights (or `count` 'macs') as another arm, and which is otherwise `change`.
+    """An arm that is `change`, its widths solved so that it has as many weights as another arm (`by` 'macs': as many multiply-adds).
 
     `field` says which widths: `hidden` (units of the hidden dense layers) or `features` (maps of the stages); the change must set or
     inherit at least one of them. All are scaled by one factor, then the last takes up what is left.
@@ -21,7 +21,7 @@ class Matched(NamedTuple):
     change: Change
     as_arm: str
     field: str
-    count: str = 'weights'
+    by: str = 'weights'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Experiment:
                 continue
             try:
                 if isinstance(arm, Matched):
-                    target = getattr(cost.total(models[arm.as_arm], image, num_classes), arm.count)
-                    models[name] = match(arm.change(base.model), arm.field, target, image, num_classes, arm.count)
+                    target = getattr(cost.total(models[arm.as_arm], image, num_classes), arm.by)
+                    models[name] = match(arm.change(base.model), arm.field, target, image, num_classes, arm.by)
                 else:
                     models[name] = arm(base.model)
                 cost.layers(models[name], image, num_classes)
@@ -76,18 +76,18 @@ def change(**fields) -> Change:
 
 
 def match(
-    model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int, count: str = 'weights'
+    model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int, by: str = 'weights'
 ) -> config.ModelConfig:
-    """The model with the widths in `field` scaled by one factor, the last of them then tuned, so that its `count` comes nearest `target`.
+    """The model with the widths in `field` scaled by one factor, the last of them then tuned, to come nearest `target`.
 
-    count: 'weights' or 'macs'.
+    by: what is to come near it, 'weights' or 'macs'.
 
     Raises:
       InputError: no width comes within 2 % of the target.
     """
 
     def counted(widths):
-        return getattr(cost.total(_with(model, field, widths), image, num_classes), count)
+        return getattr(cost.total(_with(model, field, widths), image, num_classes), by)
 
     def largest(make):  # the largest s that costs at most `target` (the count grows with s), 0 if there is none
         low, high = 0, 1
@@ -103,7 +103,7 @@ def match(
     last = largest(lambda width: (*scaled[:-1], width))
     best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(counted(widths) - target))
     if abs(counted(best) - target) > 0.02 * target:
-        raise errors.InputError(f'no {field} within 2 % of {target:,} {count}: nearest is {best} with {counted(best):,}')
+        raise errors.InputError(f'no {field} within 2 % of {target:,} {by}: nearest is {best} with {counted(best):,}')
     return _with(model, field, best)
 
 

@@ -50,7 +50,7 @@ EXPERIMENT = ablation.Experiment(
         'tiled_4': sharing('tiled:4x4'),
         'low_rank': sharing('low_rank:4'),
         'conv_as_many_weights': ablation.Matched(sharing('shared'), as_arm='low_rank', field='features'),
-        'conv_as_many_macs': ablation.Matched(sharing('shared'), as_arm='low_rank', field='features', count='macs'),
+        'conv_as_many_macs': ablation.Matched(sharing('shared'), as_arm='low_rank', field='features', by='macs'),
         'averaged': sharing('averaged:10'),
         'local': sharing('local'),
         'dense': sharing('dense'),
