@@ -24,6 +24,14 @@ class Matched(NamedTuple):
     by: str = 'weights'
 
 
+class Relaxed(NamedTuple):
+    """An arm that is `change` until this share of the epochs is over, and then freed into the scheme `to` in every stage."""
+
+    change: Change
+    share: float
+    to: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set.
@@ -33,7 +41,7 @@ class Experiment:
 
     name: str
     question: str
-    arms: Mapping[str, Change | Matched]
+    arms: Mapping[str, Change | Matched | Relaxed]
     compared_with: Mapping[str, str]
     small: config.Config
     full: config.Config
@@ -53,6 +61,7 @@ class Experiment:
           InputError: an arm that does not fit the images (a kernel larger than its input, say); the arm is named.
         """
         models: dict[str, config.ModelConfig] = {}
+        configs: dict[str, config.Config] = {}
         wanted = set(self.arms if only is None else only)
         wanted |= {arm.as_arm for name, arm in self.arms.items() if name in wanted and isinstance(arm, Matched)}
         for name, arm in self.arms.items():
@@ -63,11 +72,16 @@ class Experiment:
                     target = getattr(cost.total(models[arm.as_arm], image, num_classes), arm.by)
                     models[name] = match(arm.change(base.model), arm.field, target, image, num_classes, arm.by)
                 else:
-                    models[name] = arm(base.model)
-                cost.layers(models[name], image, num_classes)
+                    models[name] = arm.change(base.model) if isinstance(arm, Relaxed) else arm(base.model)
+                configs[name] = dataclasses.replace(base, model=models[name])
+                if isinstance(arm, Relaxed):
+                    train = dataclasses.replace(base.train, relax_epoch=int(arm.share * base.train.epochs), relax_to=arm.to)
+                    configs[name] = dataclasses.replace(configs[name], train=train)
+                for model in (models[name], configs[name].final_model):
+                    cost.layers(model, image, num_classes)
             except errors.InputError as e:
                 raise errors.InputError(f'arm {name}: {e}') from None
-        return {name: dataclasses.replace(base, model=model) for name, model in models.items() if only is None or name in only}
+        return {name: c for name, c in configs.items() if only is None or name in only}
 
 
 def change(**fields) -> Change:

@@ -151,7 +151,11 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly; weight decay is decoupled."""
+    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly; weight decay is decoupled.
+
+    At the start of epoch `relax_epoch` (from 0; None: never) every stage is embedded into the scheme `relax_to`, and learning goes on.
+    `watch` also records test accuracy and the distance from the nearest convolution after every epoch; nothing is chosen by them.
+    """
 
     epochs: int = 10
     batch_size: int = 128
@@ -160,6 +164,9 @@ class TrainConfig:
     schedule: str = 'cosine'
     warmup: float = 0.05
     weight_decay: float = 0.0
+    relax_epoch: int | None = None
+    relax_to: str = 'dense'
+    watch: bool = False
 
     def __post_init__(self):
         positive('epochs', self.epochs)
@@ -169,6 +176,9 @@ class TrainConfig:
         real('learning_rate', self.learning_rate, above=0.0)
         real('weight_decay', self.weight_decay, at_least=0.0)
         real('warmup', self.warmup, at_least=0.0, below=1.0)
+        schemes.parse(self.relax_to)
+        if self.relax_epoch is not None:
+            real('relax_epoch', self.relax_epoch, at_least=0, below=self.epochs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +188,11 @@ class Config:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def final_model(self) -> ModelConfig:
+        """The network at the end of training: the one at the start, unless it is relaxed on the way."""
+        return self.model if self.train.relax_epoch is None else self.model.with_sharing(self.train.relax_to)
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict of JSON values; `from_json` is its inverse."""

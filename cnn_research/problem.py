@@ -25,6 +25,7 @@ class Problem:
     image: tuple[int, int, int]  # what the network sees: (H, W, C)
     num_classes: int
     train_size: int
+    first_step: int = 0  # steps that were taken before, as another problem (the network was relaxed)
 
     @property
     def batch_size(self) -> int:
@@ -77,7 +78,8 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
         raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
     _positions(c.data, dataset)
     problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size)
-    cost.layers(c.model, problem.image, problem.num_classes)
+    for model in (c.model, c.final_model):
+        cost.layers(model, problem.image, problem.num_classes)
     return problem
 
 

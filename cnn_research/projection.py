@@ -197,6 +197,17 @@ def _share_after_matching(kernel: np.ndarray, mask: np.ndarray) -> float:
     return float(1 - np.sum((kernel - near) ** 2) / total) if total else 1.0
 
 
+def distance(model: config.ModelConfig, variables: Mapping[str, Any], image: cost.Shape) -> float:
+    """How far all stages together are from the nearest convolutions, in [0, 1]: |w - Pw| / |w| (d'Ascoli et al. 2019, section 4)."""
+    left = total = 0.0
+    for stage in cost.stages(model, image):
+        params = variables['params'][stage.name]
+        _, squares = _connections(params, stage.scheme, stage.geometry)
+        left += squares * project(params, stage.scheme, schemes.Shared(), stage.geometry).residual ** 2
+        total += squares
+    return float(np.sqrt(left / total)) if total else 0.0
+
+
 def model_convness(
     model: config.ModelConfig, variables: Mapping[str, Any], image: cost.Shape, *, matching: bool = False
 ) -> dict[str, Convness]:

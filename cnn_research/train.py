@@ -1,5 +1,6 @@
 """Training as pure functions: state, step, a chunk of steps as one program, exact evaluation, fit. `jit` is in `programs` alone."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnn_research import config, cost, models, ops, sharing
+from cnn_research import config, cost, embedding, models, ops, sharing
 from cnn_research.problem import Array, Arrays, Examples, Problem
 
 _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
@@ -20,7 +21,7 @@ _EVALUATION_BATCH = 256
 # For programs that run once in a while: on a CPU, machine code that is made in a third of the time.
 _ONCE = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
 # What a seed is folded with before use, so that initial weights, data order and positions are independent draws.
-_INIT, _ORDER, _PLACE = range(3)
+_INIT, _ORDER, _PLACE, _EMBED = range(4)
 
 
 class State(flax.struct.PyTreeNode):
@@ -57,8 +58,9 @@ class Programs(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A finished training: final state, one dict per epoch, and whether the loss stayed finite."""
+    """A finished training: its problem (another than at the start if relaxed), final state, one dict per epoch, whether it diverged."""
 
+    problem: Problem
     state: State
     history: list[dict[str, Any]]
     diverged: bool
@@ -76,8 +78,8 @@ def programs(problem: Problem) -> Programs:
     )
 
 
-def optimizer(c: config.TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """The Optax optimizer with its schedule: linear warm-up, then cosine decay to zero, or constant."""
+def optimizer(c: config.TrainConfig, total_steps: int, first_step: int = 0) -> optax.GradientTransformation:
+    """The Optax optimizer with its schedule: linear warm-up, then cosine decay to zero, or constant; begun at step `first_step` of it."""
     warmup = min(round(c.warmup * total_steps), total_steps - 1)
     rate: optax.Schedule = optax.constant_schedule(c.learning_rate)
     if c.schedule == 'cosine':
@@ -88,11 +90,11 @@ def optimizer(c: config.TrainConfig, total_steps: int) -> optax.GradientTransfor
         rate = optax.join_schedules([rising, rate], [warmup])
     moves = optax.scale_by_adam() if c.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
     decay = [optax.add_decayed_weights(c.weight_decay)] if c.weight_decay else []
-    return optax.chain(moves, *decay, optax.scale_by_learning_rate(rate))
+    return optax.chain(moves, *decay, optax.scale_by_learning_rate(lambda count: rate(count + first_step)))
 
 
 def _optimizer(problem: Problem) -> optax.GradientTransformation:
-    return optimizer(problem.config.train, problem.config.train.epochs * problem.steps_per_epoch)
+    return optimizer(problem.config.train, problem.config.train.epochs * problem.steps_per_epoch, problem.first_step)
 
 
 def _model(problem: Problem) -> models.Network:
@@ -204,8 +206,28 @@ def score(problem: Problem, state: State, scale: Array, examples: Examples) -> d
     return total.means()
 
 
-def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float], None] = lambda share: None) -> Fit:
-    """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite."""
+def relax(problem: Problem, state: State, seed: int) -> tuple[Problem, State]:
+    """The same network with the sharing that `relax_to` names, free to leave it: same outputs, a new optimizer, the schedule goes on."""
+    c = problem.config
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    key = _key(jnp.uint32(seed), _EMBED)
+    model, embedded = embedding.embed_model(c.model, variables, problem.image, c.train.relax_to, key)
+    freed = dataclasses.replace(c, model=model, train=dataclasses.replace(c.train, relax_epoch=None))
+    problem = dataclasses.replace(problem, config=freed, first_step=int(state.step))
+    return problem, State(state.step, embedded['params'], state.batch_stats, _optimizer(problem).init(embedded['params']))
+
+
+def fit(
+    problem: Problem,
+    data: Arrays,
+    seed: int,
+    on_progress: Callable[[float], None] = lambda share: None,
+    watch: Callable[[Problem, State], dict[str, float]] = lambda problem, state: {},
+) -> Fit:
+    """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite.
+
+    `watch` is called after every epoch; what it returns is added to the epoch's entry in the history.
+    """
     p, epochs = programs(problem), problem.config.train.epochs
     assert data.validation is not None
     resident = data._replace(train=jax.tree.map(jnp.asarray, data.train), validation=None, test=None, unseen=None)
@@ -214,6 +236,9 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
     pace = _Pace()
     for epoch in range(epochs):
         started = time.perf_counter()
+        if epoch == problem.config.train.relax_epoch:
+            problem, state = relax(problem, state, seed)
+            p, pace = programs(problem), _Pace()
         order, done = p.order(seed_, np.int32(epoch)), 0
         total = _nothing()
         while done < problem.steps_per_epoch and math.isfinite(total.loss):
@@ -226,11 +251,12 @@ def fit(problem: Problem, data: Arrays, seed: int, on_progress: Callable[[float]
         finite = math.isfinite(total.loss)
         entry = {'epoch': epoch + 1, **_named('train', total.means() if finite else None)}
         entry |= _named('validation', score(problem, state, data.scale, data.validation) if finite else None)
+        entry |= watch(problem, state) if finite else {}
         history.append(entry | {'seconds': time.perf_counter() - started})
         if not finite:
             break
     last = history[-1]['validation_loss']
-    return Fit(state, history, last is None or not math.isfinite(last))
+    return Fit(problem, state, history, last is None or not math.isfinite(last))
 
 
 def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None]:

@@ -55,4 +55,4 @@ def load_cell(workdir: str | os.PathLike[str], cell: str) -> Trained:
     scale = arrays.pop('scale')
     variables = traverse_util.unflatten_dict({tuple(path.split('/')): leaf for path, leaf in arrays.items()})
     classes = variables['params']['classes']['kernel'].shape[-1]
-    return Trained(row, models.Network(config.Config.from_json(row['config']).model, classes), variables, scale)
+    return Trained(row, models.Network(config.Config.from_json(row['config']).final_model, classes), variables, scale)

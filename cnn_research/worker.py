@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import cost, errors, ledger, problem, sweep, train
+from cnn_research import cost, errors, ledger, problem, projection, sweep, train
 from cnn_research.data import Dataset, load
 
 _WAIT = 0.5  # seconds between looks at cells that another process holds
@@ -71,15 +72,27 @@ def run_cell(
     params: dict[str, np.ndarray] = {}
     try:
         data = problem.arrays(posed, dataset, cell.seed)
-        fit = train.fit(posed, data, cell.seed, on_progress)
+        watch = watched(data) if cell.config.train.watch and cell.purpose != 'tune' else lambda problem, state: {}
+        fit = train.fit(posed, data, cell.seed, on_progress, watch)
         history = [{'cell': cell.name, **_who(cell), **{k: _finite(v) for k, v in entry.items()}} for entry in fit.history]
-        row |= _scores(posed, fit, data, cell.purpose)
+        row |= _scores(fit, data, cell.purpose)
         row['status'] = 'diverged' if fit.diverged else 'ok'
         params = {} if fit.diverged else flatten(fit.state) | {'scale': np.asarray(data.scale)}
     except Exception as e:  # anything a training can raise, out of memory included: the other cells go on
         traceback.print_exc()
         row |= {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}
     return row | {'seconds': time.perf_counter() - started}, history, params
+
+
+def watched(data: problem.Arrays) -> Callable[[problem.Problem, train.State], dict[str, float]]:
+    """What `fit` records after every epoch of a watched training: test accuracy, and the distance from the nearest convolution."""
+
+    def watch(posed: problem.Problem, state: train.State) -> dict[str, float]:
+        assert data.test is not None
+        accuracy = train.score(posed, state, data.scale, data.test)['accuracy']
+        return {'test_accuracy': accuracy, 'distance': projection.distance(posed.config.model, {'params': state.params}, posed.image)}
+
+    return watch
 
 
 def flatten(state: train.State) -> dict[str, np.ndarray]:
@@ -93,7 +106,7 @@ def _who(cell: sweep.Cell) -> dict[str, Any]:
 
 
 def _facts(experiment: str, cell: sweep.Cell, posed: problem.Problem) -> dict[str, Any]:
-    counts = cost.total(cell.config.model, posed.image, posed.num_classes)
+    counts = cost.total(cell.config.final_model, posed.image, posed.num_classes)
     row = {'experiment': experiment, 'cell': cell.name, **_who(cell), 'status': 'failed', 'config': cell.config.to_json()}
     row |= {'dataset': cell.config.data.dataset, 'train_size': posed.train_size, **counts._asdict()}
     names = ('train', 'validation', 'test', 'unseen')
@@ -102,7 +115,7 @@ def _facts(experiment: str, cell: sweep.Cell, posed: problem.Problem) -> dict[st
     return row
 
 
-def _scores(posed: problem.Problem, fit: train.Fit, data: problem.Arrays, purpose: str) -> dict[str, Any]:
+def _scores(fit: train.Fit, data: problem.Arrays, purpose: str) -> dict[str, Any]:
     """Final accuracies and losses; a tuning run sees no test image."""
     splits: dict[str, problem.Examples | None] = {'train': data.train, 'validation': data.validation}
     if purpose != 'tune':
@@ -110,7 +123,7 @@ def _scores(posed: problem.Problem, fit: train.Fit, data: problem.Arrays, purpos
     result: dict[str, Any] = {}
     for name, examples in splits.items():
         if examples is not None and not fit.diverged:
-            means = train.score(posed, fit.state, data.scale, examples)
+            means = train.score(fit.problem, fit.state, data.scale, examples)
             result |= {f'{name}_accuracy': means['accuracy'], f'{name}_loss': _finite(means['loss'])}
     return result
 

@@ -100,7 +100,8 @@ def drawn(book: ledger.Ledger, arms, main, summary, dataset: Dataset, base: conf
         result.append(('Seen and unseen positions', caption, figures.figure_svg(figure)))
     finished = {row['cell'] for row in main}
     history = [row for row in book.history() if row['cell'] in finished]
-    for measure in ('validation_accuracy', 'train_loss'):
+    watched = ('test_accuracy', 'distance') if base.train.watch else ()
+    for measure in ('validation_accuracy', 'train_loss', *watched):
         figure = figures.learning_curves(history, arms, measure=measure)
         name = f'Learning curves: {measure.replace("_", " ")}'
         result.append((name, 'Mean over seeds; the band is the range.', figures.figure_svg(figure)))

@@ -98,8 +98,8 @@ def run(experiment: ablation.Experiment, command: str) -> int:
         """The cells of (arm, rate, purpose) for all seeds."""
         cells = []
         for arm, rate, purpose in wanted:
-            c = dataclasses.replace(configs[arm], train=dataclasses.replace(base.train, learning_rate=rate))
-            macs = cost.total(c.model, image, classes).macs
+            c = dataclasses.replace(configs[arm], train=dataclasses.replace(configs[arm].train, learning_rate=rate))
+            macs = cost.total(c.final_model, image, classes).macs
             cells += [sweep.Cell(arm, seed, c, macs, purpose) for seed in seeds]
         return cells
 

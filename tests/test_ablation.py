@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from cnn_research import ablation, cost, errors
 from cnn_research.config import HEADS, DataConfig, ModelConfig
-from experiments import dense_replacement, filter_size, sharing_axis, weight_sharing
+from experiments import dense_replacement, filter_size, relaxation, sharing_axis, weight_sharing
 
-EXPERIMENTS = {e.EXPERIMENT.name: e.EXPERIMENT for e in (weight_sharing, filter_size, dense_replacement, sharing_axis)}
+EXPERIMENTS = {e.EXPERIMENT.name: e.EXPERIMENT for e in (weight_sharing, filter_size, dense_replacement, sharing_axis, relaxation)}
 STAGES = {'features', 'kernel_sizes', 'strides', 'pools', 'sharing'}
 # What every arm may change, and what it must change to be worth an arm: all that is named.
 STUDIED = {
@@ -31,6 +31,10 @@ STUDIED = {
         'conv': set(), 'conv_as_many_weights': {'features'}, 'conv_as_many_macs': {'features'},
         **{arm: {'sharing'} for arm in ('coordinates', 'tiled_2', 'tiled_4', 'low_rank', 'averaged', 'local', 'dense')},
     },
+    'relaxation': {
+        'conv': set(), 'dense': {'sharing'},
+        **{arm: {'relax_epoch'} for arm in ('freed_at_0', 'freed_at_1_8', 'freed_at_1_4', 'freed_at_1_2')},
+    },
 }  # fmt: skip
 IMAGES = {'digits': (16, 16, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
 ON = pytest.mark.parametrize('dataset', IMAGES)
@@ -45,6 +49,11 @@ def resolved(name, dataset, **fields):
     return base, experiment.resolve(base, image, 10), image
 
 
+def differing(one, other):
+    """The fields in which two configurations differ."""
+    return {field.name for field in dataclasses.fields(one) if getattr(one, field.name) != getattr(other, field.name)}
+
+
 def weights(model, image):
     """Weights of a network for ten classes."""
     return cost.total(model, image, 10).weights
@@ -56,14 +65,13 @@ def test_arms_change_what_is_studied_and_nothing_else(name, dataset):
     base, arms, _ = resolved(name, dataset)
     changed = {}
     for arm, c in arms.items():
-        assert (c.data, c.train) == (base.data, base.train)
-        fields = [field.name for field in dataclasses.fields(ModelConfig)]
-        changed[arm] = {field for field in fields if getattr(c.model, field) != getattr(base.model, field)}
+        assert c.data == base.data
+        changed[arm] = differing(c.model, base.model) | differing(c.train, base.train)
     assert changed == STUDIED[name]
     compared_with = EXPERIMENTS[name].compared_with
     assert set(compared_with) | set(compared_with.values()) == set(arms)
     assert not [arm for arm, other in compared_with.items() if arm == other]
-    assert len({c.model for c in arms.values()}) == len(arms)
+    assert len(set(arms.values())) == len(arms)
 
 
 @pytest.mark.parametrize('head', HEADS)

@@ -51,6 +51,8 @@ TRAIN_CONFIGS = st.builds(
     schedule=st.sampled_from(config.SCHEDULES),
     warmup=st.floats(0, 1, exclude_max=True),
     weight_decay=st.floats(0, 1e300),
+    relax_epoch=st.none() | st.just(0),
+    watch=st.booleans(),
 )
 
 

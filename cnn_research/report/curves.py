@@ -19,6 +19,8 @@ TITLES = {
     'train_accuracy': 'Train accuracy during training',
     'validation_loss': 'Validation loss during training (log scale)',
     'train_loss': 'Train loss during training (log scale)',
+    'test_accuracy': 'Test accuracy during training',
+    'distance': 'Distance from the nearest convolution during training (log scale)',
 }
 PANEL = 1.45  # inches of height
 

@@ -1,0 +1,90 @@
+"""Relaxation: the same training until the weights are freed, the same outputs then, and a schedule that goes on."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_train import BASE, noise, posed
+
+from cnn_research import config, errors, problem, projection, sweep, train, trained, worker
+from cnn_research.config import ModelConfig, TrainConfig
+from cnn_research.ledger import Ledger
+
+TWO = dataclasses.replace(BASE, train=TrainConfig(epochs=3, batch_size=16))
+TIMES = {'seconds'}
+
+
+def freed(epoch, to='dense', **more):
+    return dataclasses.replace(TWO, train=dataclasses.replace(TWO.train, relax_epoch=epoch, relax_to=to, **more))
+
+
+def without_times(history):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in history]
+
+
+@pytest.mark.parametrize('to', ['local', 'dense'])
+def test_freeing_keeps_every_output_and_starts_the_optimizer_anew(to):
+    p, arrays, _ = posed(freed(1, to))
+    fit = train.fit(dataclasses.replace(p, config=dataclasses.replace(p.config, train=dataclasses.replace(TWO.train, epochs=1))), arrays, 0)
+    after, state = train.relax(p, fit.state, 0)
+    assert after.config.model.sharing == (to,) and after.first_step == int(state.step) == 6
+    for split in (arrays.test, arrays.unseen):
+        before, now = (train.score(q, s, arrays.scale, split) for q, s in ((p, fit.state), (after, state)))
+        assert now['accuracy'] == before['accuracy'] and now['loss'] == pytest.approx(before['loss'], rel=1e-5)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_a_relaxed_training_is_the_other_one_until_then_and_leaves_it_after():
+    p, arrays, _ = posed(TWO)
+    plain = train.fit(p, arrays, 0)
+    relaxed = train.fit(posed(freed(2))[0], arrays, 0)
+    assert without_times(relaxed.history)[:2] == without_times(plain.history)[:2]
+    assert without_times(relaxed.history)[2] != without_times(plain.history)[2]
+    assert relaxed.problem.config.model.sharing == ('dense',) and plain.problem.config.model.sharing == ('shared',)
+    variables = {'params': relaxed.state.params}
+    assert 0 < projection.distance(relaxed.problem.config.model, variables, p.image) < 0.9
+
+
+def test_the_schedule_goes_on():
+    def rates(first, steps):
+        optimizer = train.optimizer(TrainConfig(learning_rate=0.1), 20, first)
+
+        def step(state, _):
+            updates, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+            return state, -updates
+
+        return np.asarray(jax.lax.scan(step, optimizer.init(jnp.zeros(())), length=steps)[1])
+
+    np.testing.assert_allclose(rates(7, 13), rates(0, 20)[7:], rtol=1e-4, atol=1e-7)
+
+
+def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_it_ended(tmp_path):
+    book = Ledger(tmp_path)
+    book.create({})
+    c = freed(1, watch=True)
+    row, history, params = worker.run_cell('e', sweep.Cell('freed', 0, c, 1), noise())
+    assert row['status'] == 'ok', row
+    assert [entry['distance'] == 0 for entry in history] == [True, False, False]
+    assert history[-1]['test_accuracy'] == row['test_accuracy']
+    assert row['connections'] == 9 * 9 * 9 * 9 * 2 + 2 * 3  # dense, and the classes
+    book.record(row, history, params)
+    read = trained.load_cell(tmp_path, 'freed-seed0')
+    assert read.model.config == c.final_model and read.model.config.sharing == ('dense',)
+    _, tuning, _ = worker.run_cell('e', sweep.Cell('freed', 0, c, 1, 'tune'), noise())
+    assert not {'test_accuracy', 'distance'} & set(tuning[0])
+
+
+def test_bad_relaxations_are_refused():
+    for epoch in (-1, 3):
+        with pytest.raises(errors.InputError, match='relax_epoch must be a finite number at least 0 and below 3'):
+            TrainConfig(epochs=3, relax_epoch=epoch)
+    with pytest.raises(errors.InputError, match="sharing scheme 'free'; known"):
+        TrainConfig(relax_to='free')
+    assert config.Config(ModelConfig(), train=TrainConfig(relax_epoch=0, relax_to='local')).final_model.sharing == ('local',) * 2
+    local = dataclasses.replace(freed(1, 'shared'), model=BASE.model.with_sharing('local'))
+    p = problem.make(local, noise())
+    state = train.programs(p).init(np.uint32(0))
+    with pytest.raises(errors.InputError, match='stage_0: shared does not contain local'):
+        train.relax(p, state, 0)
