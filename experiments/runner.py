@@ -18,10 +18,10 @@ _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
 
 
-def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16)) -> config.Config:
+def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16), learning_rate: float = _SMALL.learning_rate) -> config.Config:
     """A base on the embedded digits: trained in the left of the canvas, tested there and in the right."""
     placed = config.DataConfig('digits', canvas=canvas, train_positions='left', unseen_positions='right')
-    return config.Config(model, placed, _SMALL)
+    return config.Config(model, placed, dataclasses.replace(_SMALL, learning_rate=learning_rate))
 
 
 def full(model: config.ModelConfig) -> config.Config:

@@ -59,7 +59,7 @@ EXPERIMENT = ablation.Experiment(
         **dict.fromkeys(('coordinates', 'tiled_2', 'tiled_4', 'low_rank', 'averaged', 'local', 'dense'), 'conv'),
         **dict.fromkeys(('conv_as_many_weights', 'conv_as_many_macs'), 'low_rank'),
     },
-    small=runner.digits(config.ModelConfig(features=(16, 32), head='gmp')),
+    small=runner.digits(config.ModelConfig(features=(16, 32), head='gmp'), learning_rate=3e-2),
     full=runner.full(config.ModelConfig(features=(8, 16), head='gmp')),
 )
 
