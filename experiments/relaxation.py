@@ -1,6 +1,6 @@
 """Does a dense network that starts as a trained convolution leave it, and is it better for it?
 
-    python -m experiments.relaxation                                           digits, 5 seeds
+    python -m experiments.relaxation                                           digits, 5 seeds: 1.2 minutes on 2 cores
     python -m experiments.relaxation --dataset=fashion_mnist --seeds=3         full Fashion-MNIST
 
 After d'Ascoli et al. (2019): a convolutional network is trained for a time, then every stage is embedded into the dense layer that
@@ -8,6 +8,21 @@ makes the same maps, with the same outputs, and all its weights go on learning. 
 a dense network from scratch stands beside them. The optimizer starts anew when the weights are freed, the schedule of the learning
 rate goes on. After every epoch the test accuracy is recorded and the distance of the weights from the nearest convolution,
 |w - Pw| / |w|.
+
+Digits on a 16 x 16 canvas, 95 % t intervals: the freed networks leave the convolution, but not for what a dense network finds by itself. Their
+mean distance ends at 0.60 when freed at once, 0.58, 0.40 and 0.21 when freed after an eighth, a quarter and half of the epochs; the
+dense network from scratch stays at 0.998 throughout. They read no worse than the convolution where they were trained (the differences'
+intervals hold zero) and lose what little it transfers. Right after the weights are freed the accuracy falls for some epochs (from
+92 to 75 % when freed half-way), for Adam starts anew at the schedule's rate.
+
+    arm           n    weights       MACs  test accuracy        unseen  difference    to   train  seconds
+    ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    conv          5      3,818     94,720   94.1 % ± 3.0  21.3 % ± 2.7     –              94.2 %      2.2
+    freed_at_0    5  1,051,170  1,051,136   96.7 % ± 0.6  11.9 % ± 1.3  +2.6 ± 3.2  conv  97.0 %      5.0
+    freed_at_1_8  5  1,051,170  1,051,136   96.3 % ± 1.0  12.2 % ± 3.3  +2.2 ± 3.8  conv  96.2 %      4.8
+    freed_at_1_4  5  1,051,170  1,051,136   96.3 % ± 0.8  13.3 % ± 2.3  +2.2 ± 3.7  conv  96.5 %      4.9
+    freed_at_1_2  5  1,051,170  1,051,136   95.1 % ± 1.3  14.9 % ± 4.1  +1.0 ± 3.3  conv  95.5 %      4.1
+    dense         5  1,051,170  1,051,136   95.9 % ± 0.9  11.7 % ± 1.7  +1.8 ± 2.8  conv  95.9 %      3.3
 """
 
 import dataclasses
