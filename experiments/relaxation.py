@@ -9,11 +9,11 @@ a dense network from scratch stands beside them. The optimizer starts anew when 
 rate goes on. After every epoch the test accuracy is recorded and the distance of the weights from the nearest convolution,
 |w - Pw| / |w|.
 
-Digits on a 16 x 16 canvas, 95 % t intervals: the freed networks leave the convolution, but not for what a dense network finds by itself. Their
-mean distance ends at 0.60 when freed at once, 0.58, 0.40 and 0.21 when freed after an eighth, a quarter and half of the epochs; the
-dense network from scratch stays at 0.998 throughout. They read no worse than the convolution where they were trained (the differences'
-intervals hold zero) and lose what little it transfers. Right after the weights are freed the accuracy falls for some epochs (from
-92 to 75 % when freed half-way), for Adam starts anew at the schedule's rate.
+Digits on a 16 x 16 canvas, 95 % t intervals: the freed networks leave the convolution, but not for what a dense network finds by itself.
+Their mean distance ends at 0.60 when freed at once, 0.58, 0.40 and 0.21 when freed after an eighth, a quarter and half of the epochs;
+the dense network from scratch stays at 0.998 throughout. They read no worse than the convolution where they were trained (the
+intervals of the differences hold zero) and lose what little it transfers. Right after the weights are freed the accuracy falls for
+some epochs (from 92 to 75 % when freed half-way), for Adam starts anew at the schedule's rate.
 
     arm           n    weights       MACs  test accuracy        unseen  difference    to   train  seconds
     ─────────────────────────────────────────────────────────────────────────────────────────────────────
