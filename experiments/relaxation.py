@@ -54,7 +54,7 @@ EXPERIMENT = ablation.Experiment(
     },
     compared_with={**dict.fromkeys(('freed_at_0', 'freed_at_1_8', 'freed_at_1_4', 'freed_at_1_2', 'dense'), 'conv')},
     small=watched(runner.digits(config.ModelConfig(features=(8, 16), head='flatten'))),
-    full=watched(runner.full(config.ModelConfig(features=(8, 16), head='flatten'))),
+    full=watched(runner.full(config.ModelConfig(features=(8, 16), head='flatten'), learning_rate=3e-3)),
 )
 
 if __name__ == '__main__':

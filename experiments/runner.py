@@ -24,9 +24,9 @@ def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16), learni
     return config.Config(model, placed, dataclasses.replace(_SMALL, learning_rate=learning_rate))
 
 
-def full(model: config.ModelConfig) -> config.Config:
+def full(model: config.ModelConfig, learning_rate: float = _FULL.learning_rate) -> config.Config:
     """A base on data sets of 28 x 28 and more, at their own size."""
-    return config.Config(model, config.DataConfig('fashion_mnist'), _FULL)
+    return config.Config(model, config.DataConfig('fashion_mnist'), dataclasses.replace(_FULL, learning_rate=learning_rate))
 
 
 def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None = None) -> NoReturn:

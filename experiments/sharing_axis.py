@@ -60,7 +60,7 @@ EXPERIMENT = ablation.Experiment(
         **dict.fromkeys(('conv_as_many_weights', 'conv_as_many_macs'), 'low_rank'),
     },
     small=runner.digits(config.ModelConfig(features=(16, 32), head='gmp'), learning_rate=3e-2),
-    full=runner.full(config.ModelConfig(features=(8, 16), head='gmp')),
+    full=runner.full(config.ModelConfig(features=(8, 16), head='gmp'), learning_rate=3e-2),
 )
 
 if __name__ == '__main__':
