@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from cnn_research import config, cost, errors
 
 Change = Callable[[config.ModelConfig], config.ModelConfig]
+_NEAR = 0.02  # how far a matched count may be off
+_MOVES = 9  # how many scales are tried for it
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # the learning rates that are tried on validation data
 
 
@@ -92,12 +94,12 @@ def change(**fields) -> Change:
 def match(
     model: config.ModelConfig, field: str, target: int, image: cost.Shape, num_classes: int, by: str = 'weights'
 ) -> config.ModelConfig:
-    """The model with the widths in `field` scaled by one factor, the last of them then tuned, to come nearest `target`.
+    """The model with the widths in `field` scaled by one factor, the last of them then tuned, to come within 2 % of `target`.
 
     by: what is to come near it, 'weights' or 'macs'.
 
     Raises:
-      InputError: no width comes within 2 % of the target.
+      InputError: no widths near the base's proportions do.
     """
 
     def counted(widths):
@@ -112,12 +114,21 @@ def match(
             low, high = (middle, high) if counted(make(middle)) <= target else (low, middle)
         return low
 
+    def with_last(scaled):  # the last width that comes nearest the target behind the others as they are
+        last = largest(lambda width: (*scaled[:-1], width))
+        return min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=distance)
+
+    def distance(widths):
+        return abs(counted(widths) - target)
+
     shape = getattr(model, field)
-    scaled = _scaled(shape, largest(lambda s: _scaled(shape, s)))
-    last = largest(lambda width: (*scaled[:-1], width))
-    best = min(((*scaled[:-1], max(1, last + more)) for more in (0, 1)), key=lambda widths: abs(counted(widths) - target))
-    if abs(counted(best) - target) > 0.02 * target:
-        raise errors.InputError(f'no {field} within 2 % of {target:,} {by}: nearest is {best} with {counted(best):,}')
+    s = max(1, largest(lambda s: _scaled(shape, s)))
+    # Small widths have large steps: where the last one cannot make up for them, the others move away from the base's proportions.
+    moved = sorted(range(max(1, s - s // 2), s + s // 2 + 1), key=lambda other: abs(other - s)) if len(shape) > 1 else [s]
+    solutions = [with_last(_scaled(shape, other)) for other in moved[:_MOVES]]
+    best = next((w for w in solutions if distance(w) <= _NEAR * target), min(solutions, key=distance))
+    if distance(best) > _NEAR * target:
+        raise errors.InputError(f'no {field} within {_NEAR:.0%} of {target:,} {by}, nearest is {best} with {counted(best):,}: widen it')
     return _with(model, field, best)
 
 

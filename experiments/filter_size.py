@@ -38,6 +38,12 @@ better where they were trained, and transfer less well. Filters of 1 x 1 see one
 from cnn_research import ablation, config
 from experiments import runner
 
+
+def as_k5(size: int, by: str) -> ablation.Matched:
+    """Filters of this size in a network as wide as k5 has weights, or multiplications (`by` 'macs')."""
+    return ablation.Matched(lambda m: m.with_kernel_size(size), as_arm='k5', field='features', by=by)
+
+
 EXPERIMENT = ablation.Experiment(
     name='filter_size',
     question='How does accuracy depend on the filter size, and do stacks of 3 x 3 replace one 5 x 5 or 7 x 7?',
@@ -50,8 +56,16 @@ EXPERIMENT = ablation.Experiment(
         'k9': lambda m: m.with_kernel_size(9),
         'k3_stack2': lambda m: m.with_kernel_size(3).stacked(2),  # sees 5 x 5
         'k3_stack3': lambda m: m.with_kernel_size(3).stacked(3),  # sees 7 x 7
+        'k1_as_many_weights': as_k5(1, 'weights'),
+        'k3_as_many_weights': as_k5(3, 'weights'),
+        'k3_as_many_macs': as_k5(3, 'macs'),
+        'k7_as_many_weights': as_k5(7, 'weights'),
     },
-    compared_with={**dict.fromkeys(('k1', 'k2', 'k5', 'k7', 'k9'), 'k3'), 'k3_stack2': 'k5', 'k3_stack3': 'k7'},
+    compared_with={
+        **dict.fromkeys(('k1', 'k2', 'k5', 'k7', 'k9'), 'k3'),
+        **dict.fromkeys(('k3_stack2', 'k1_as_many_weights', 'k3_as_many_weights', 'k3_as_many_macs', 'k7_as_many_weights'), 'k5'),
+        'k3_stack3': 'k7',
+    },
     # 18 x 18, so that the second stage still sees 9 x 9.
     small=runner.digits(config.ModelConfig(features=(8, 16), head='gmp'), canvas=(18, 18)),
     full=runner.full(config.ModelConfig(features=(16, 32), head='flatten')),

@@ -20,6 +20,8 @@ STUDIED = {
     },
     'filter_size': {
         **{f'k{k}': {'kernel_sizes'} for k in (1, 2, 5, 7, 9)}, 'k3': set(), 'k3_stack2': STAGES, 'k3_stack3': STAGES,
+        'k1_as_many_weights': {'kernel_sizes', 'features'}, 'k7_as_many_weights': {'kernel_sizes', 'features'},
+        'k3_as_many_weights': {'features'}, 'k3_as_many_macs': {'features'},
     },
     'dense_replacement': {
         'conv': set(), 'dense_first': {'sharing'}, 'dense_last': {'sharing'}, 'dense_all': {'sharing'},
@@ -153,7 +155,7 @@ def test_a_solution_cannot_be_bettered_by_its_last_width(target, widths):
     try:
         solved = ablation.match(model, field, target, (16, 16, 1), 10)
     except errors.InputError as e:
-        assert f'no {field} within 2 % of {target:,} weights' in str(e)
+        assert f'no {field} within 2% of {target:,} weights' in str(e)
         return
     assert dataclasses.replace(solved, **{field: shape}) == model
     found = getattr(solved, field)
@@ -169,7 +171,7 @@ def test_a_solution_cannot_be_bettered_by_its_last_width(target, widths):
 @pytest.mark.parametrize('target', [1, 100])
 def test_a_target_below_every_width_is_refused(target):
     model = dataclasses.replace(ModelConfig(), hidden=(16,))
-    with pytest.raises(errors.InputError, match=rf'no hidden within 2 % of {target} weights: nearest is \(1,\) with'):
+    with pytest.raises(errors.InputError, match=rf'no hidden within 2% of {target} weights, nearest is \(1,\) with'):
         ablation.match(model, 'hidden', target, (16, 16, 1), 10)
 
 

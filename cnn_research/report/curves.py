@@ -20,9 +20,10 @@ TITLES = {
     'validation_loss': 'Validation loss during training (log scale)',
     'train_loss': 'Train loss during training (log scale)',
     'test_accuracy': 'Test accuracy during training',
-    'distance': 'Distance from the nearest convolution during training (log scale)',
+    'distance': 'Distance from the nearest convolution during training',
 }
 PANEL = 1.45  # inches of height
+LONGEST_NAME = 14  # letters that leave room for a number beside them where there are four panels in a row
 
 
 @styled
@@ -36,7 +37,7 @@ def learning_curves(history: Sequence[Row], arms: Sequence[str], measure: str = 
     check_one_purpose(history)
     percent = measure.endswith('accuracy')
     runs = {arm: _split([row for row in history if row['arm'] == arm], measure) for arm in arms}
-    columns = 4 if len(arms) > 6 else min(max(len(arms), 1), 3)
+    columns = 4 if len(arms) > 6 and max(map(len, arms)) <= LONGEST_NAME else min(max(len(arms), 1), 3)
     rows = max(-(-len(arms) // columns), 1)
     height = 1.45 + PANEL * rows + 0.42 * (rows - 1)
     seeds = seeds_text([len(whole) for whole, _ in runs.values()])
@@ -49,7 +50,7 @@ def learning_curves(history: Sequence[Row], arms: Sequence[str], measure: str = 
         gridspec_kw={'left': 0.6 / WIDTH, 'right': 1 - 0.2 / WIDTH, 'bottom': 0.48 / height, 'top': 1 - 0.97 / height,
                      'hspace': 0.42 / PANEL, 'wspace': 0.1},
     ).ravel()  # fmt: skip
-    _scale(panels[0], percent, [curve for whole, _ in runs.values() for curve in whole.values()])
+    _scale(panels[0], measure, [curve for whole, _ in runs.values() for curve in whole.values()])
     for index, (panel, arm) in enumerate(zip(panels, arms, strict=False)):
         _draw(panel, runs, arm, percent)
         panel.tick_params(labelbottom=index + columns >= len(arms), labelleft=index % columns == 0)
@@ -84,12 +85,15 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _scale(axes: Axes, percent: bool, curves: list[np.ndarray]) -> None:
-    """Percent from the lowest value to 100, or a log scale for losses; the panels share the axes."""
+def _scale(axes: Axes, measure: str, curves: list[np.ndarray]) -> None:
+    """Percent from the lowest value to 100, distances from 0 to 1, or a log scale for losses; the panels share the axes."""
     longest = max((len(curve) for curve in curves), default=1)
     axes.set_xlim(1 if longest > 1 else 0.5, max(longest, 1.5))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    if percent:
+    if measure == 'distance':
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_locator(MaxNLocator(3, steps=[5]))
+    elif measure.endswith('accuracy'):
         low = min((float(np.nanmin(curve)) for curve in curves), default=0.0)
         axes.set_ylim(max(math.floor(10 * low - 0.2) * 10, 0), 102)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
