@@ -1,6 +1,7 @@
 """An ablation: a question, a base configuration, and a table of arms that each change the model in the studied way (imports no jax)."""
 
 import dataclasses
+import fractions
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -32,6 +33,13 @@ class Relaxed(NamedTuple):
     change: Change
     share: float
     to: str
+
+    def epoch(self, epochs: int) -> int:
+        """The first epoch (from 0) of the freed network. Raises InputError where the share is no whole number of epochs."""
+        share = fractions.Fraction(self.share)
+        if epochs % share.denominator:
+            raise errors.InputError(f'{share} of {epochs} epochs is no whole number: give --epochs a multiple of {share.denominator}')
+        return int(share * epochs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Experiment:
                     models[name] = arm.change(base.model) if isinstance(arm, Relaxed) else arm(base.model)
                 configs[name] = dataclasses.replace(base, model=models[name])
                 if isinstance(arm, Relaxed):
-                    train = dataclasses.replace(base.train, relax_epoch=int(arm.share * base.train.epochs), relax_to=arm.to)
+                    train = dataclasses.replace(base.train, relax_epoch=arm.epoch(base.train.epochs), relax_to=arm.to)
                     configs[name] = dataclasses.replace(configs[name], train=train)
                 for model in (models[name], configs[name].final_model):
                     cost.layers(model, image, num_classes)

@@ -18,12 +18,6 @@ LARGEST_CANVAS = 4096  # pixels; what is larger is a slip, and would fill the me
 POSITIONS = ('left', 'right', 'top', 'bottom', 'center', 'any')
 
 
-def positive(name: str, value: int) -> None:
-    """Raises InputError unless `value` is a whole number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise errors.InputError(f'{name} must be a whole number of at least 1, got {value!r}')
-
-
 def real(name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf) -> None:
     """Raises InputError unless `value` is finite and within the bounds."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -76,7 +70,7 @@ class ModelConfig:
             raise errors.InputError(f'every stage needs one entry of each field, got {lengths}')
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'hidden'):
             for value in getattr(self, name):
-                positive(name, value)
+                errors.positive(name, value)
         if not isinstance(self.use_bias, bool):
             raise errors.InputError(f'use_bias must be True or False, got {self.use_bias!r}')
         for value in self.sharing:
@@ -109,7 +103,7 @@ class ModelConfig:
 
     def stacked(self, depth: int) -> 'ModelConfig':
         """Every stage as `depth` stages of its kernel and width, of which the first strides and the last pools (VGG, Simonyan 2015)."""
-        positive('depth', depth)
+        errors.positive('depth', depth)
 
         def repeat(values):
             return tuple(value for value in values for _ in range(depth))
@@ -132,11 +126,11 @@ class DataConfig:
 
     def __post_init__(self):
         if self.train_size is not None:
-            positive('train_size', self.train_size)
+            errors.positive('train_size', self.train_size)
         if self.canvas is not None and (not isinstance(self.canvas, tuple) or len(self.canvas) != 2):
             raise errors.InputError(f'canvas must be (height, width) in pixels, got {self.canvas!r}')
         for side in self.canvas or ():
-            positive('canvas', side)
+            errors.positive('canvas', side)
             if side > LARGEST_CANVAS:
                 raise errors.InputError(f'canvas must have sides of at most {LARGEST_CANVAS} pixels, got {side}')
         for name in ('train_positions', 'unseen_positions'):
@@ -169,8 +163,8 @@ class TrainConfig:
     watch: bool = False
 
     def __post_init__(self):
-        positive('epochs', self.epochs)
-        positive('batch_size', self.batch_size)
+        errors.positive('epochs', self.epochs)
+        errors.positive('batch_size', self.batch_size)
         member('optimizer', self.optimizer, OPTIMIZERS)
         member('schedule', self.schedule, SCHEDULES)
         real('learning_rate', self.learning_rate, above=0.0)

@@ -8,6 +8,7 @@ bytes        float32: of the parameters as they are stored, of the maps that one
 """
 
 import math
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -111,6 +112,24 @@ def total(model: config.ModelConfig, image: Shape, num_classes: int) -> Cost:
     """Counts of the whole network on images (H, W, C)."""
     rows = layers(model, image, num_classes)
     return Cost(*(sum(getattr(row, field) for row in rows) for field in Cost._fields))
+
+
+def check_layer_fits(name: str, shapes: schemes.Shapes, itemsize: int = _FLOAT32) -> None:
+    """Stop before memory is touched. Raises InputError where parameters of these shapes are larger than the memory of this machine."""
+    _check_fits(f'this {name} layer', itemsize * sum(math.prod(shape) for shape in shapes.values()))
+
+
+def check_training_fits(model: config.ModelConfig, image: Shape, num_classes: int, optimizer: str) -> None:
+    """Raises InputError where parameters, gradients and optimizer state alone are larger than the memory of this machine."""
+    need = sum(2 * row.parameter_bytes + row.optimizer_bytes(optimizer) for row in layers(model, image, num_classes))
+    _check_fits('training this network', need)
+
+
+def _check_fits(what: str, need: int) -> None:
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if need > have:
+        text = f'{what} would need {human_bytes(need)}, this machine has {human_bytes(have)}'
+        raise errors.InputError(f'{text}; counting is free: python -m experiments.weights')
 
 
 def human_bytes(count: int) -> str:

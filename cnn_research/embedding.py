@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnn_research import config, cost, errors, schemes, sharing
 from cnn_research.geometry import Geometry
@@ -25,22 +26,33 @@ def embed(
     """The parameters with which a layer of scheme `target` makes the maps of one of scheme `source`; a bias goes along.
 
     A low-rank target gets K equal kernels and random mixtures, drawn with `key` (None: key 0), which sum to one at every position: its
-    kernels differ after one step of training. Coordinates can be embedded only with their bias per position, [H', W', F], which they get.
+    kernels differ after one step of training. Coordinates become a bias per position, [H', W', F], in any other scheme. Whether a dense
+    kernel is local is read off its numbers, so that embedding cannot be compiled.
 
     Raises:
-      InputError: `target` does not contain `source`, the parameters belong to another geometry, or a dense kernel has weights outside
-        the filter. The message says what there is instead.
+      InputError: `target` does not contain `source` or cannot have this layer, the parameters belong to another geometry, a dense
+        kernel has weights outside the filter, or the result is larger than the memory of this machine. The message says what there is
+        instead.
     """
-    check(params, source, g)
-    _check_contained(params, source, target, g)
-    bias = {'bias': params['bias']} if 'bias' in params else {}
+    channels, features = check(params, source, g)
+    cost.check_layer_fits(target.name, target.shapes(g, channels, features), params['kernel'].dtype.itemsize)
     if source == target:
         return dict(params)
+    bias = {'bias': params['bias']} if 'bias' in params else {}
     if isinstance(source, schemes.Coordinates):
         bias = {'bias': bias.get('bias', 0) + sharing.coordinate_bias(g, params)[0]}
+        source = schemes.Shared()
+    elif source == schemes.Tiled((1, 1)):
+        params, source = {'kernel': params['kernel'][0, 0]}, schemes.Shared()
+    _check_contained(params, source, target, g)
+    if source == target:
+        return {'kernel': params['kernel'], **bias}
     if type(target) is schemes.Dense and type(source) is schemes.MaskedDense:
         return {'kernel': params['kernel'] * sharing.locality_mask(g), **bias}
     if isinstance(target, schemes.LowRank):
+        if isinstance(source, schemes.LowRank):
+            mixture = sharing.mixture(source, params) if target.free else sharing.scores(source, params)
+            return {'kernel': params['kernel'], 'mixture': mixture, **bias}
         return {**_mixed(params['kernel'], target, g, jax.random.key(0) if key is None else key), **bias}
     if isinstance(target, schemes.Coordinates):
         kernel = params['kernel']
@@ -53,34 +65,54 @@ def embed(
     return {'kernel': kernel, **bias}
 
 
-def check(params: Params, scheme: schemes.Scheme, g: Geometry) -> None:
-    """Raises InputError unless the parameters are those of a layer of this scheme and geometry."""
-    channels, features = params['kernel'].shape[2 if isinstance(scheme, schemes.Dense) else -2], params['kernel'].shape[-1]
+def check(params: Params, scheme: schemes.Scheme, g: Geometry) -> tuple[int, int]:
+    """Channels and features. Raises InputError unless the parameters are those of a layer of this scheme and geometry."""
+    if 'kernel' not in params:
+        raise errors.InputError(f'a {scheme.name} layer has a kernel, got the parameters {", ".join(params)}')
+    shape = params['kernel'].shape
+    if len(shape) < 4:
+        raise errors.InputError(f'a {scheme.name} layer has a kernel of at least four axes, got shape {shape}')
+    channels, features = shape[2 if isinstance(scheme, schemes.Dense) else -2], shape[-1]
     expected = scheme.shapes(g, channels, features)
     found = {name: leaf.shape for name, leaf in params.items() if name != 'bias'}
     if found != expected:
         size = f'{g.image[0]} x {g.image[1]}'
         text = f'no {scheme.name} layer with filters of {g.kernel_size[0]} x {g.kernel_size[1]} on images of {size} has the parameters'
         raise errors.InputError(f'{text} {found}, it would have {expected}: give the image size that the layer was made for')
+    if 'bias' in params and params['bias'].shape not in ((features,), (*g.positions, features)):
+        raise errors.InputError(f'a bias is {(features,)} or {(*g.positions, features)} here, got shape {params["bias"].shape}')
+    return channels, features
 
 
 def _check_contained(params: Params, source: schemes.Scheme, target: schemes.Scheme, g: Geometry) -> None:
     local_like = isinstance(target, schemes.Local | schemes.Dense)
     if source == target or isinstance(source, schemes.Shared):
         return
+    refused = f'no embedding of {source.name} into {target.name}'
     if isinstance(source, schemes.Tiled) and isinstance(target, schemes.Tiled):
         if all(new % old == 0 for new, old in zip(target.period, source.period)):
             return
-        raise errors.InputError(f'{target.name} does not contain {source.name}: the new period must be a multiple of the old one')
-    if isinstance(source, schemes.Dense) and not isinstance(source, schemes.MaskedDense):
-        outside = float(jnp.sum(jnp.where(sharing.locality_mask(g), 0, params['kernel']) ** 2) / jnp.sum(params['kernel'] ** 2))
-        if local_like and not outside:
+        raise errors.InputError(f'{refused}: the new period must be a multiple of the old one')
+    if isinstance(source, schemes.LowRank) and isinstance(target, schemes.LowRank):
+        freer = target.free or not source.free
+        if target.rank == source.rank and not target.row_column and freer:
             return
-        what = f'{100 * outside:.3g} % of its squared weights lie outside the filter' if local_like else 'its positions differ'
-        raise errors.InputError(f'{target.name} does not contain this dense layer ({what}): project() gives the nearest')
-    if local_like:
+    if type(source) is schemes.Dense and local_like:
+        squares = np.square(np.asarray(params['kernel'], np.float64))
+        outside = np.sum(np.where(np.asarray(sharing.locality_mask(g)), 0, squares))
+        if not outside:
+            return
+        refused += f', for {100 * outside / np.sum(squares):.3g} % of its squared weights lie outside the filter'
+    elif local_like:
         return
-    raise errors.InputError(f'{target.name} does not contain {source.name} (its positions differ): project() gives the nearest')
+    raise errors.InputError(f'{refused}: projection.project() gives the nearest {_projected(target)} layer')
+
+
+def _projected(target: schemes.Scheme) -> str:
+    """The name of the scheme that `projection.project` has for this one."""
+    if isinstance(target, schemes.LowRank):
+        return schemes.LowRank(target.rank, free=True).name
+    return 'shared' if isinstance(target, schemes.Coordinates) else target.name
 
 
 def _mixed(kernel: jax.Array, scheme: schemes.LowRank, g: Geometry, key: jax.Array) -> dict[str, jax.Array]:
@@ -105,21 +137,21 @@ def enlarge(params: Params, scheme: schemes.Scheme, g: Geometry, kernel_size: tu
     if g.padding not in ('SAME', 'CIRCULAR'):
         raise errors.InputError(f'a larger kernel makes maps of another size under {g.padding} padding: only SAME and CIRCULAR keep it')
     new = dataclasses.replace(g, kernel_size=kernel_size)
+    for old, now in zip(g.kernel_size, kernel_size):
+        if now < old:
+            raise errors.InputError(f'a kernel of {now} does not contain one of {old}')
     if type(scheme) is schemes.Dense:
         return dict(params)  # every weight is there already
+    if isinstance(scheme, schemes.MaskedDense):
+        return {**params, 'kernel': params['kernel'] * sharing.locality_mask(g)}
     around = []
     for axis in (0, 1):
         moved, dilation = new.pads[axis][0] - g.pads[axis][0], g.dilation[axis]
         before, more = moved // dilation, kernel_size[axis] - g.kernel_size[axis]
-        if more < 0:
-            raise errors.InputError(f'a kernel of {kernel_size[axis]} does not contain one of {g.kernel_size[axis]}')
         if moved % dilation or not 0 <= before <= more:
             sizes = f'a kernel of {kernel_size[axis]} has no taps where those of {g.kernel_size[axis]} lie'
             raise errors.InputError(f'{sizes}: choose another size')
         around.append((before, more - before))
-
-    if isinstance(scheme, schemes.MaskedDense):
-        return {**params, 'kernel': params['kernel'] * sharing.locality_mask(g)}
 
     def larger(kernel):  # taps are the axes -4 and -3
         return jnp.pad(kernel, [(0, 0)] * (kernel.ndim - 4) + [*around, (0, 0), (0, 0)])

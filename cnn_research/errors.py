@@ -16,3 +16,9 @@ class WorkerError(RuntimeError):
 def known(kind: str, name: str, names) -> InputError:
     """The error for an unknown name: it lists the known ones."""
     return InputError(f'unknown {kind} {name!r}; known: {", ".join(names)}')
+
+
+def positive(name: str, value: int) -> None:
+    """Raises InputError unless `value` is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f'{name} must be a whole number of at least 1, got {value!r}')

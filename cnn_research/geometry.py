@@ -17,7 +17,7 @@ def pads(size: int, kernel: int, stride: int, padding: str, dilation: int = 1) -
     """Pixels added before and after one axis of `size` pixels. Raises InputError for an unknown padding or a kernel that does not fit."""
     reach = (kernel - 1) * dilation + 1
     if reach > size:
-        raise errors.InputError(f'a kernel of {reach} is larger than its input of {size} pixels: use a smaller kernel or a larger canvas')
+        raise errors.InputError(f'a kernel of {reach} is larger than its input of {size} pixels: use a smaller kernel or a larger image')
     if padding == 'VALID':
         return 0, 0
     if padding == 'FULL':
@@ -55,7 +55,7 @@ class Geometry:
     """Where the filters of one layer lie: image (H, W), kernel (kh, kw), strides, padding, dilation.
 
     Raises:
-      InputError: unknown padding, or a kernel larger than the image.
+      InputError: unknown padding, a kernel larger than the image, or a number below one.
     """
 
     image: tuple[int, int]
@@ -65,6 +65,9 @@ class Geometry:
     dilation: tuple[int, int] = (1, 1)
 
     def __post_init__(self):
+        for name in ('image', 'kernel_size', 'strides', 'dilation'):
+            if min(getattr(self, name)) < 1:
+                raise errors.InputError(f'{name} must be above zero, got {getattr(self, name)}')
         for axis in (0, 1):
             pads(*self._axis(axis))
 

@@ -2,18 +2,18 @@
 
     nn.Conv(32, (3, 3))  ->  LocallyConnected(32, (3, 3)), TiledConv(32, (3, 3), period=(2, 2)), LowRankConv(32, (3, 3), rank=4), ...
 
-They declare the parameters of a scheme (`schemes.py`) and call its function (`sharing.py`). `kernel_init` sees the shape of ONE
-filter ([kh, kw, C, F]) or of one dense map ([H * W * C, H' * W' * F]), so the fan-in is the number of inputs of a unit and all
-schemes start with the same output variance. (`flax.linen.ConvLocal` counts the output positions into the fan-in and starts too small.)
+They declare the parameters of a scheme (`schemes.py`) and call its function (`sharing.py`). `kernel_init` returns an array and sees the
+shape of ONE filter ([kh, kw, C, F]) or of one dense map ([H * W * C, H' * W' * F]): under an initializer that scales by the fan-in (lecun,
+he) all schemes start with the same output variance. (`flax.linen.ConvLocal` counts the output positions into it and starts too small.)
 """
 
-import math
-import os
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
@@ -27,7 +27,8 @@ default_kernel_init = nn.initializers.lecun_normal()
 class SpatialMap(nn.Module):
     """Images [..., H, W, C] to maps [..., H', W', features], sharing weights as `scheme` says.
 
-    All but SharedConv depend on the image size, which the first call fixes. Computed in `dtype` (None: as the inputs and parameters
+    Images are two-dimensional: one number as `kernel_size` is both its sides. Where the parameters of a scheme depend on the image size,
+    the first call fixes it (shared, coordinates and tiled fit any size). Computed in `dtype` (None: as the inputs and parameters
     promote), at full precision; parameters are `param_dtype`. The bias is [F], or [H', W', F] with `bias_per_position`.
 
     Raises:
@@ -37,7 +38,7 @@ class SpatialMap(nn.Module):
 
     features: int
     kernel_size: int | Sequence[int]
-    strides: int | Sequence[int] = 1
+    strides: int | Sequence[int] | None = 1
     padding: str = 'SAME'
     kernel_dilation: int | Sequence[int] = 1
     use_bias: bool = True
@@ -50,21 +51,23 @@ class SpatialMap(nn.Module):
 
     def shares(self) -> schemes.Scheme:
         """The scheme of this layer."""
-        return schemes.parse(self.scheme) if isinstance(self.scheme, str) else self.scheme
+        return self.scheme if isinstance(self.scheme, schemes.Scheme) else schemes.parse(self.scheme)
 
     def geometry(self, image: tuple[int, int]) -> Geometry:
         """Where the filters lie on images of (height, width)."""
-        pair = (_pair(name, getattr(self, name)) for name in ('kernel_size', 'strides', 'kernel_dilation'))
-        kernel_size, strides, dilation = pair
+        strides = 1 if self.strides is None else self.strides
+        pairs = {'kernel_size': self.kernel_size, 'strides': strides, 'kernel_dilation': self.kernel_dilation}
+        kernel_size, strides, dilation = (_pair(name, value) for name, value in pairs.items())
         return Geometry(image, kernel_size, strides, self.padding, dilation)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim < 3:
             raise errors.InputError(f'a spatial map needs images [..., height, width, channels], got shape {x.shape}')
+        errors.positive('features', self.features)
         scheme, g = self.shares(), self.geometry((x.shape[-3], x.shape[-2]))
         shapes = scheme.shapes(g, x.shape[-1], self.features)
-        check_size(scheme, shapes, jnp.dtype(self.param_dtype).itemsize)
+        cost.check_layer_fits(scheme.name, shapes, jnp.dtype(self.param_dtype).itemsize)
         starts = sharing.initializers(scheme, g, self.kernel_init)
         params = {name: self.param(name, starts[name], shape, self.param_dtype) for name, shape in shapes.items()}
         bias = None
@@ -77,7 +80,11 @@ class SpatialMap(nn.Module):
 
 
 class SharedConv(SpatialMap):
-    """Convolution: one kernel [kh, kw, C, F] (LeCun et al. 1989). Equal to `flax.linen.Conv` where that has the padding."""
+    """Convolution: one kernel [kh, kw, C, F] (LeCun et al. 1989).
+
+    Equal to `flax.linen.Conv` where that has the padding, but for kernels that reach beyond the image, which are refused here. On a CPU
+    it is differentiated in reverse mode only, see `ops.shared`.
+    """
 
 
 class CoordConv(SpatialMap):
@@ -109,8 +116,6 @@ class LowRankConv(SpatialMap):
     free: bool = False
 
     def shares(self) -> schemes.Scheme:
-        if self.rank < 1:
-            raise errors.InputError(f'rank must be at least 1, got {self.rank}')
         return schemes.LowRank(self.rank, self.row_column, self.free)
 
 
@@ -132,17 +137,12 @@ class DenseMap(SpatialMap):
     scheme: str | schemes.Scheme = 'dense'
 
 
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    """Rows and columns, of one number for both or of two; numpy's numbers too."""
+    try:
+        pair = tuple(map(operator.index, value if np.iterable(value) else (value, value)))
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < 1:
         raise errors.InputError(f'{name} must be one whole number above zero, or two, got {value!r}')
     return pair
-
-
-def check_size(scheme: schemes.Scheme, shapes: schemes.Shapes, itemsize: int) -> None:
-    """Stop before memory is touched. Raises InputError where the parameters are larger than the memory of this machine."""
-    need = itemsize * sum(math.prod(shape) for shape in shapes.values())
-    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    if need > have:
-        text = f'this {scheme.name} layer would need {cost.human_bytes(need)}, this machine has {cost.human_bytes(have)}'
-        raise errors.InputError(f'{text}; counting is free: python -m experiments.weights')

@@ -30,7 +30,7 @@ class Network(NamedTuple):
 def lenet5() -> Network:
     """LeNet-5 as commonly built, 61,706 weights: 28 x 28 images on a canvas of 32 x 32, max pooling and ReLU."""
     model = ModelConfig((6, 16), (5, 5), (1, 1), (2, 2), ('shared',) * 2, 'VALID', hidden=(120, 84))
-    return Network(model, (32, 32, 1), 10, 'LeCun et al. 1998, section II.B')
+    return Network(model, (32, 32, 1), 10, 'as commonly built after LeCun et al. 1998, section II.B')
 
 
 def neyshabur_s(sharing: str, a: int = 150) -> Network:

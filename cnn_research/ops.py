@@ -53,6 +53,8 @@ def patches(x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1
 def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
     """Convolution (cross-correlation, as in every deep learning library): [N, H, W, C] with kernel [kh, kw, C, F] to [N, H', W', F].
 
+    On a CPU its gradient is a rule of its own, for reverse mode (`grad`, `vjp`, and either over them); `jvp` alone is refused by JAX.
+
     Raises:
       InputError: unknown padding, or a kernel larger than the image.
     """
@@ -205,12 +207,12 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
     total = gradient(rest, g_rest)
     if x_blocks is not None:
         total, _ = lax.scan(lambda total, xg: (total + gradient(*xg), None), total, (x_blocks, g_blocks))
-    return total
+    return total.astype(x.dtype)
 
 
 def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
     seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (shape[0], shape[1]))
-    return jnp.matmul(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3]), precision=_HIGHEST).reshape(shape)
+    return _summed(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3])).reshape(shape)
 
 
 def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
@@ -228,8 +230,13 @@ def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
         return lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), (down, height - rows - down, 0), (0, 0, 0), (0, 0, 0)))
 
     g = jnp.concatenate([moved(a - pads[0][0]) for a in range(kh)], axis=-1)
-    product = jnp.matmul(row.reshape(-1, kw * channels).T, g.reshape(-1, kh * features), precision=_HIGHEST)
+    product = _summed(row.reshape(-1, kw * channels).T, g.reshape(-1, kh * features))
     return product.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
+
+
+def _summed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The product in at least float32: bfloat16 sums over many images would lose the small terms."""
+    return jnp.matmul(a, b, precision=_HIGHEST, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _blocks(a: jax.Array) -> tuple[jax.Array, jax.Array | None]:

@@ -70,7 +70,8 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
     """The problem that a configuration poses on a data set, checked as far as shapes and sizes go.
 
     Raises:
-      InputError: train_size above the data's, a canvas too small, a kernel or pool that does not fit.
+      InputError: train_size above the data's, a canvas too small, a kernel or pool that does not fit, a network larger than
+        the memory of this machine.
     """
     available = len(dataset.train_images)
     size = available if c.data.train_size is None else c.data.train_size
@@ -79,7 +80,7 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
     _positions(c.data, dataset)
     problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size)
     for model in (c.model, c.final_model):
-        cost.layers(model, problem.image, problem.num_classes)
+        cost.check_training_fits(model, problem.image, problem.num_classes, c.train.optimizer)
     return problem
 
 

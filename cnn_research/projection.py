@@ -1,7 +1,7 @@
 """Back along the axis of sharing: the nearest layer that shares more, and how near it is ("convness").
 
 All distances are Frobenius norms over the connections of the layer: taps on padding do not count, and a dense layer's weights outside
-the filter do. Computed in float64 on the host.
+the filter do. A bias is no connection, and what coordinate channels add is one, [H', W', F]. Computed in float64 on the host.
 """
 
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ class Projection(NamedTuple):
 class Convness(NamedTuple):
     """How far a layer is a convolution: the share of its squared weights that the nearest convolution holds, in [0, 1].
 
-    `chance` is what independent random weights give on average: degrees of freedom of the convolution over those of the layer
-    (exact), and for `matched` the mean over random layers.
+    `chance` is what independent random weights give on average (exact; of a low-rank layer, random kernels under its own mixtures), and
+    for `matched` the mean over random layers.
     """
 
     convness: float
@@ -44,19 +44,23 @@ def project(params: Mapping[str, Any], source: schemes.Scheme, target: schemes.S
 
     shared, tiled: the mean over tied positions, tap by tap, of those that meet a pixel. local, masked_dense: what lies under the filter.
     low_rank (free, a weight per position): by alternating least squares from the positions that see no padding; where none
-    sees padding this is the best rank K (Eckart and Young 1936). The bias, where there is one, is kept.
+    sees padding this is the best rank K (Eckart and Young 1936). The bias, where there is one, is kept; coordinates become one per
+    position.
 
     Raises:
-      InputError: parameters of another geometry, or a target that has no nearest point in closed form.
+      InputError: parameters of another geometry or that are not finite, a layer that the target cannot have, or a target without a
+        projection.
     """
-    embedding.check(params, source, g)
+    channels, features = embedding.check(params, source, g)
+    target.shapes(g, channels, features)
+    if not all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in params.values()):
+        raise errors.InputError(f'this {source.name} layer has weights that are not finite: nothing is near it')
     kernel, total = _connections(params, source, g)
     mask = g.mask()
     if isinstance(target, schemes.Shared):
         values = {'kernel': _mean(kernel, mask)}
     elif isinstance(target, schemes.Tiled):
         th, tw = target.period
-        target.shapes(g, kernel.shape[4], kernel.shape[5])
         tiles = [[_mean(kernel[i::th, j::tw], mask[i::th, j::tw]) for j in range(tw)] for i in range(th)]
         values = {'kernel': np.array(tiles)}
     elif isinstance(target, schemes.LowRank) and target.free and not target.row_column:
@@ -74,6 +78,9 @@ def project(params: Mapping[str, Any], source: schemes.Scheme, target: schemes.S
     # What is left: under the filter the difference, outside it everything.
     left = np.sum((kernel - near) ** 2) + max(total - np.sum(kernel**2), 0.0)
     bias = {'bias': np.asarray(params['bias'])} if 'bias' in params else {}
+    if isinstance(source, schemes.Coordinates):
+        added = sharing.coordinate_bias(g, {name: jnp.asarray(leaf) for name, leaf in params.items()})[0]
+        bias = {'bias': np.asarray(bias.get('bias', 0) + added, dtype)}
     return Projection({**values, **bias}, float(np.sqrt(min(left / total, 1.0))) if total else 0.0)
 
 
@@ -135,18 +142,46 @@ def _mixtures(bases: np.ndarray, flat: np.ndarray, taps: np.ndarray) -> np.ndarr
 def chance(source: schemes.Scheme, target: schemes.Scheme, g: Geometry, channels: int, features: int) -> float:
     """The expected share of squared weights that the projection keeps of independent random ones of equal variance.
 
-    It is the ratio of the dimensions: of the connected taps of shared or tiled kernels, to the layer's connections. (A subspace
-    through the origin; low_rank is none.)
+    A source kernel that the connected positions of a target kernel use m_1, m_2, ... times counts sum(m^2) / sum(m) of sum(m), tap by
+    tap: where every position has its own, that is the ratio of the dimensions. Exact.
+
+    Raises:
+      InputError: a target other than shared and tiled, a low-rank source (its positions share by mixtures, see `convness`), or a layer
+        that one of them cannot have.
     """
-    mask = g.mask()
-    if isinstance(target, schemes.Shared):
-        free = mask.any((0, 1)).sum()
-    elif isinstance(target, schemes.Tiled):
-        th, tw = target.period
-        free = sum(mask[i::th, j::tw].any((0, 1)).sum() for i in range(th) for j in range(tw))
-    else:
+    for scheme in (source, target):
+        scheme.shapes(g, channels, features)
+    if not isinstance(target, schemes.Shared | schemes.Tiled):
         raise errors.InputError(f'no chance level for {target.name}: there is one for shared and tiled')
-    return float(free * channels * features / source.connections(g, channels, features))
+    if isinstance(source, schemes.LowRank):
+        raise errors.InputError(f'no chance level for every {source.name} layer, as it depends on the mixtures: convness() has it')
+    mask, kept = g.mask().astype(np.float64), 0.0
+    owners, groups = (_kernel_of(scheme, g) for scheme in (source, target))
+    for group in np.unique(groups):
+        inside = groups == group
+        kernels, owner = np.unique(owners[inside], return_inverse=True)
+        used = np.zeros((len(kernels), *g.kernel_size))
+        np.add.at(used, owner, mask[inside])
+        kept += np.sum((used**2).sum(0) / np.maximum(used.sum(0), 1))
+    return float(kept * channels * features / source.connections(g, channels, features))
+
+
+def _kernel_of(scheme: schemes.Scheme, g: Geometry) -> np.ndarray:
+    """Which kernel each position uses, as numbers [H', W']."""
+    if isinstance(scheme, schemes.Shared | schemes.Coordinates):
+        period = (1, 1)
+    else:
+        period = scheme.period if isinstance(scheme, schemes.Tiled) else g.positions
+    rows, columns = (np.arange(size) % t for size, t in zip(g.positions, period))
+    return rows[:, None] * period[1] + columns
+
+
+def _chance_of_mixtures(mixture: np.ndarray, mask: np.ndarray) -> float:
+    """The expected convness of random kernels under these mixtures [H', W', K]."""
+    seen = mask[..., None].astype(np.float64)
+    weights = mixture[:, :, None, None]
+    kept = np.sum(np.sum(seen * weights, (0, 1)) ** 2, -1) / np.maximum(mask.sum((0, 1)), 1)
+    return float(np.sum(kept) / np.sum(seen * weights**2))
 
 
 def convness(params: Mapping[str, Any], source: schemes.Scheme, g: Geometry, *, matching: bool = False) -> Convness:
@@ -161,7 +196,12 @@ def convness(params: Mapping[str, Any], source: schemes.Scheme, g: Geometry, *, 
     residual = project(params, source, shared, g).residual
     kernel, total = _connections(params, source, g)
     channels, features = kernel.shape[4:]
-    plain = Convness(1 - residual**2, chance(source, shared, g, channels, features))
+    if isinstance(source, schemes.LowRank):
+        mixture = sharing.mixture(source, {name: jnp.asarray(leaf) for name, leaf in params.items()})
+        expected = _chance_of_mixtures(np.asarray(mixture, np.float64), g.mask())
+    else:
+        expected = chance(source, shared, g, channels, features)
+    plain = Convness(1 - residual**2, expected)
     if not matching:
         return plain
     mask = g.mask()
@@ -170,7 +210,8 @@ def convness(params: Mapping[str, Any], source: schemes.Scheme, g: Geometry, *, 
     random = [_share_after_matching(_seen(draws.normal(size=kernel.shape), mask), mask) for _ in range(_DRAWS)]
     # A random dense layer has the part of its squared weights under the filter that its connections say.
     under = g.connected * channels * features / source.connections(g, channels, features)
-    return plain._replace(matched=share * float(np.sum(kernel**2)) / total, matched_chance=float(np.mean(random)) * under)
+    matched = share * float(np.sum(kernel**2)) / total if total else share
+    return plain._replace(matched=matched, matched_chance=float(np.mean(random)) * under)
 
 
 def _share_after_matching(kernel: np.ndarray, mask: np.ndarray) -> float:

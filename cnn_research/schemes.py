@@ -8,7 +8,7 @@ From one kernel for all positions to a weight for every pair of pixels, a scheme
     low_rank:K             every position mixes K shared kernels (LRLC, Elsayed et al. 2020), by a softmax over K weights of its own;
                            `:row_column` adds a weight of its row to one of its column, `:free` leaves out the softmax
     averaged:N             one kernel per position, at first and then every N steps the same one, their mean: sharing in time
-                           (Pogodin et al. 2021)
+                           (Pogodin et al. 2021); after the last whole N steps they part again
     local                  one kernel per position: unshared convolution
     masked_dense           a dense layer whose weights outside the filter are zero: the same functions as local
     dense                  every pixel to every position
@@ -49,7 +49,7 @@ class Scheme:
         return g.connected * channels * features
 
     def macs(self, g: Geometry, channels: int, features: int) -> int:
-        """Multiply-adds of one image forward, as the layer computes them: padding is multiplied too."""
+        """Multiply-adds of one image forward; padding is multiplied too. (tiled computes whole tiles, which is not counted.)"""
         return math.prod(g.positions) * g.taps * channels * features
 
 
@@ -83,6 +83,10 @@ class Tiled(Scheme):
 
     period: tuple[int, int]
 
+    def __post_init__(self):
+        for size in self.period:
+            errors.positive('period', size)
+
     @property
     def name(self) -> str:
         return f'tiled:{self.period[0]}x{self.period[1]}'
@@ -101,6 +105,9 @@ class LowRank(Scheme):
     rank: int
     row_column: bool = False
     free: bool = False
+
+    def __post_init__(self):
+        errors.positive('rank', self.rank)
 
     @property
     def name(self) -> str:
@@ -131,6 +138,9 @@ class Averaged(Local):
     """Local, its kernels set to their mean over positions after every `every` steps of training."""
 
     every: int = 1
+
+    def __post_init__(self):
+        errors.positive('every', self.every)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -170,7 +180,7 @@ def _low_rank(rank: str, row_column: str | None, free: str | None) -> Scheme:
     return LowRank(int(rank), bool(row_column), bool(free))
 
 
-_number = r'([1-9]\d{0,5})'
+_number = r'([1-9][0-9]{0,5})'
 # pattern as people read it -> (pattern, scheme); research code may add its own
 KNOWN: dict[str, tuple[str, Callable[..., Scheme]]] = {
     'shared': ('shared', Shared),
@@ -187,7 +197,7 @@ KNOWN: dict[str, tuple[str, Callable[..., Scheme]]] = {
 def parse(name: str) -> Scheme:
     """The scheme of this name, such as 'tiled:2x2'. Raises InputError that lists the known ones."""
     for pattern, make in KNOWN.values():
-        found = re.fullmatch(pattern, name)
+        found = re.fullmatch(pattern, name) if isinstance(name, str) else None
         if found:
             return make(*found.groups())
     raise errors.known('sharing scheme', name, KNOWN)

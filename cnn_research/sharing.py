@@ -76,8 +76,13 @@ def locality_mask(g: Geometry) -> jax.Array:
 
 def mixture(scheme: schemes.LowRank, params: Params) -> jax.Array:
     """The weights [H', W', K] by which every position of a low-rank layer mixes its kernels."""
-    raw = params['row'][:, None] + params['column'][None] if scheme.row_column else params['mixture']
+    raw = scores(scheme, params)
     return raw if scheme.free else jax.nn.softmax(raw, axis=-1)
+
+
+def scores(scheme: schemes.LowRank, params: Params) -> jax.Array:
+    """What becomes the mixture, by a softmax unless it is free: [H', W', K]."""
+    return params['row'][:, None] + params['column'][None] if scheme.row_column else params['mixture']
 
 
 def coordinate_channels(image: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:

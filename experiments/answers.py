@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnn_research import ablation, config, files, ledger, ops, trained
+from cnn_research import ablation, config, files, ledger, ops, stats, trained
 from cnn_research.data import Dataset, canvas
 from cnn_research.report import figures, page, table
 
@@ -50,7 +50,7 @@ def write(
         title=experiment.name.replace('_', ' ').capitalize(),
         question=experiment.question,
         command=command,
-        answer=answer(summary),
+        answer=answer(summary, main),
         tables=tables,
         figures=pictures,
         facts=facts(base, main, dataset),
@@ -64,13 +64,16 @@ def over_all_arms(tuned: Mapping[str, Mapping[float, float]]) -> str:
     return 'over all arms: ' + ', '.join(f'{100 * mean:.1f} % at {rate:g}' for rate, mean in means.items())
 
 
-def answer(summary: table.Summary) -> str:
-    """The result in a sentence or two: the best arm, and the best at unseen positions where there are any."""
+def answer(summary: table.Summary, rows: Sequence[Mapping]) -> str:
+    """The result in a few sentences: the highest mean, the arms that these seeds do not tell from it, and the unseen positions."""
     shown = [line for line in summary if line['test_accuracy_mean'] is not None]
     if not shown:
         return 'No cell has finished.'
     best = max(shown, key=lambda line: line['test_accuracy_mean'])
-    text = f'{best["arm"]} classifies best: {_percent(best, *table.TEST)} of the test images, with {best["weights"]:,} weights.'
+    text = f'{best["arm"]} has the highest mean, {_percent(best, *table.TEST)} of the test images, with {best["weights"]:,} weights.'
+    equal = [line['arm'] for line in shown if line is not best and not _told_apart(rows, best['arm'], line['arm'])]
+    if equal:
+        text += f' These seeds do not tell it from {", ".join(equal)}: the 95 % interval of the difference, paired by seed, holds zero.'
     if table.has_unseen(shown):
         unseen = [line for line in shown if line['unseen_accuracy_mean'] is not None]
         best, worst = (pick(unseen, key=lambda line: line['unseen_accuracy_mean']) for pick in (max, min))
@@ -79,8 +82,15 @@ def answer(summary: table.Summary) -> str:
     return text
 
 
+def _told_apart(rows: Sequence[Mapping], best: str, other: str) -> bool:
+    """Whether the interval of the difference of their test accuracies lies above zero; one seed tells nothing."""
+    accuracies = {arm: table.by_seed([row for row in rows if row['arm'] == arm]) for arm in (best, other)}
+    less = stats.paired_difference(accuracies[best], accuracies[other])
+    return less.low is not None and less.low > 0
+
+
 def _percent(line: Mapping, mean: str, low: str, high: str) -> str:
-    interval = f' [{100 * line[low]:.1f}, {100 * line[high]:.1f}]' if line[low] is not None else ''
+    interval = f' [{100 * max(line[low], 0):.1f}, {100 * min(line[high], 1):.1f}]' if line[low] is not None else ''
     return f'{100 * line[mean]:.1f} %{interval}'
 
 
@@ -135,6 +145,7 @@ def first_layers(book: ledger.Ledger, arms, main, dataset: Dataset, base: config
 _NOTES = {
     'shared': 'the same filter at every position',
     'local': 'the filters of the middle position; every other position has its own',
+    'coordinates': 'the same filter at every position; the filters of the coordinates are not shown',
     'dense': 'the weights of the unit at the middle position; every other unit has its own',
 }
 

@@ -74,7 +74,9 @@ def parse(argv: list[str], values: flags.FlagValues = FLAGS) -> list[str]:
     try:
         rest = values(argv)
     except flags.Error as e:
-        raise errors.InputError(' '.join(str(e).split())) from None
+        raise errors.InputError(f'{" ".join(str(e).split())}; --help lists the flags') from None
+    if values['workdir'].value == '':
+        raise errors.InputError('workdir must name a folder, got nothing')
     if len(rest) > 1:
         raise errors.InputError(f'{rest[1]!r} is no flag: write --name=value')
     return rest
@@ -158,8 +160,8 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     if kind == 'size':
         return size(name, value, ', or none' if name in _CAN_BE_NONE else '')
     if kind == 'ints':
-        if not re.fullmatch(r'\d{1,9}(,\d{1,9})*', value):
-            raise errors.InputError(f'{name} must be whole numbers separated by commas, got {value!r}')
+        if not re.fullmatch(r'[0-9]{1,9}(,[0-9]{1,9})*', value):
+            raise errors.InputError(f'{name} must be whole numbers without a sign, separated by commas, got {value!r}')
         numbers = tuple(int(number) for number in value.split(','))
         return () if name == 'hidden' and numbers == (0,) else numbers
     return value
@@ -167,7 +169,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
 
 def size(name: str, value: str, other: str = '') -> tuple[int, int]:
     """'28' or '720x1280' as (height, width). Raises InputError, which names what `other` there is."""
-    if not re.fullmatch(r'\d{1,5}(x\d{1,5})?', value) or 0 in map(int, value.split('x')):
+    if not re.fullmatch(r'[0-9]{1,5}(x[0-9]{1,5})?', value) or 0 in map(int, value.split('x')):
         raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH{other}, got {value!r}')
     sides = [int(side) for side in value.split('x')]
     return sides[0], sides[-1]

@@ -82,9 +82,11 @@ def _raise_interrupted(number: int, frame: object) -> None:
 def run(experiment: ablation.Experiment, command: str) -> int:
     """The whole job; the exit status. Raises InputError, for what the flags ask, before anything is written."""
     f = flags.FLAGS
-    config.positive('seeds', f.seeds)
+    errors.positive('seeds', f.seeds)
+    if f.seeds > _TUNING_SEEDS[0]:
+        raise errors.InputError(f'seeds must be at most {_TUNING_SEEDS[0]}, got {f.seeds}')
     if f.workers is not None:
-        config.positive('workers', f.workers)
+        errors.positive('workers', f.workers)
     base, arms = flags.base_config(experiment), flags.wanted_arms(experiment)
     source = sweep.Source(f.dataset, f.data_dir, f.raw_dir)
     dataset = data.load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)

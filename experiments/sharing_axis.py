@@ -32,10 +32,11 @@ maps read 96.6 ± 0.7 % where they were trained, with 600 times the weights.
 
 Full Fashion-MNIST at its own size, 3 seeds, so every position was seen: what less sharing gains, width gains for less. One filter per
 position reads 4.5 points better than one for all in the same 8 and 16 maps, but a plain convolution of 21 and 44 maps does as well with a
-thirtieth of the weights (and six times the multiplications). The same convolution beats mixtures of 4 filters with as many weights by
-1.4 points; one with as many multiplications equals them with two thirds of the weights. Filters that repeat every 2 or 4 positions are
-within 1.3 points of the one shared filter, coordinates add 2, and sharing in time has not learned enough after 8 epochs. The common rate
-is the best for all arms but dense, for which it is too high: on 10,000 images dense maps are best at 0.001 (`--tune`).
+thirtieth of the weights (and six times the multiplications). The same convolution beats mixtures of 4 filters with as many weights by 1.4
+points; from one with as many multiplications and two thirds of the weights they differ by less than 2 points either way. Filters that
+repeat every 2 or 4 positions are within 1.3 points of the one shared filter, coordinates add 2, and sharing in time has not learned enough
+after 8 epochs. The common rate is the best for all arms but dense, for which it is too high: on 10,000 images dense maps are best at 0.001
+(`--tune`).
 
     arm                   n    weights       MACs  test accuracy   difference        to   train  seconds
     ────────────────────────────────────────────────────────────────────────────────────────────────────

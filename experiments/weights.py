@@ -24,6 +24,7 @@ from experiments import flags, runner
 
 SCHEMES = ('shared', 'coordinates', 'tiled:2x2', 'low_rank:4', 'low_rank:4:row_column', 'local', 'masked_dense', 'dense')
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # of the figure; those that the kernel fits
+MOST = 10**9  # channels or features; what is more is a slip
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string('image_size', None, 'side of the image or HEIGHTxWIDTH (720x1280; of a model: its own)', flag_values=FLAGS)
@@ -38,6 +39,19 @@ _LAYER = ('features', 'kernel_size', 'strides', 'padding')
 
 LAYER_COLUMNS = ('scheme', 'unit', 'weights', 'connections', 'MACs', 'bytes', 'size')
 MODEL_COLUMNS = ('layer', 'output', 'weights', 'connections', 'MACs', 'parameters', 'activations', 'Adam')
+
+
+def size_of(name: str, default: str) -> tuple[int, int]:
+    """The size that this flag gives, or the default where it is not given."""
+    value = FLAGS[name].value
+    return flags.size(name, default if value is None else str(value))
+
+
+def count(name: str, value: int) -> None:
+    """Raises InputError for a number of maps or channels that no layer has."""
+    errors.positive(name, value)
+    if value > MOST:
+        raise errors.InputError(f'{name} must be at most {MOST:,}, got {value:,}')
 
 
 def layer_rows(g: geometry.Geometry, channels: int, features: int) -> list[tuple]:
@@ -71,14 +85,17 @@ def figure(g: geometry.Geometry, channels: int, features: int, layer: str) -> st
     from cnn_research.report import sizes, style
 
     lines: dict[str, list[tuple[int, int]]] = {}
-    for side in SIDES:
-        if side >= max(g.kernel_size):
-            square = geometry.Geometry((side, side), g.kernel_size, g.strides, g.padding)
-            for row in layer_rows(square, channels, features):
-                if row[0] == 'masked_dense':  # as many as local
-                    continue
-                lines.setdefault(row[0], []).append((side, row[2]))
-    longest = max(map(len, lines.values()))
+    smallest = max(g.kernel_size)
+    sides = [side for side in SIDES if side >= smallest]
+    if len(sides) < 2:  # no line
+        sides = [smallest * 2**i for i in range(4)]
+    for side in sides:
+        square = geometry.Geometry((side, side), g.kernel_size, g.strides, g.padding)
+        for row in layer_rows(square, channels, features):
+            if row[0] == 'masked_dense':  # as many as local
+                continue
+            lines.setdefault(row[0], []).append((side, row[2]))
+    longest = len(sides)
     return style.figure_svg(sizes.weights_against_side({n: points for n, points in lines.items() if len(points) == longest}, layer))
 
 
@@ -94,16 +111,15 @@ def run() -> int:
         network = networks.named(FLAGS.model)
         height, width = network.image[:2] if FLAGS.image_size is None else flags.size('image_size', FLAGS.image_size)
         channels = network.image[2] if FLAGS.channels is None else FLAGS.channels
-        config.positive('channels', channels)
+        count('channels', channels)
         columns, rows = MODEL_COLUMNS, model_rows(network.model, (height, width, channels), network.num_classes)
         name, title = FLAGS.model, f'{FLAGS.model} ({network.source}) on images of {height} x {width} x {channels}'
     else:
         channels, features = (default if value is None else value for value, default in ((FLAGS.channels, 3), (FLAGS.features, 32)))
-        config.positive('channels', channels)
-        config.positive('features', features)
-        image = flags.size('image_size', FLAGS.image_size or '720x1280')
-        kernel_size, strides = flags.size('kernel_size', FLAGS.kernel_size or '3'), flags.size('strides', FLAGS.strides or '1')
-        g = geometry.Geometry(image, kernel_size, strides, FLAGS.padding or 'SAME')
+        count('channels', channels)
+        count('features', features)
+        image, kernel_size, strides = size_of('image_size', '720x1280'), size_of('kernel_size', '3'), size_of('strides', '1')
+        g = geometry.Geometry(image, kernel_size, strides, 'SAME' if FLAGS.padding is None else FLAGS.padding)
         maps, inputs = (f'{n} {word}{"s" * (n > 1)}' for n, word in ((features, 'map'), (channels, 'channel')))
         what = f'{maps} of {g.kernel_size[0]} x {g.kernel_size[1]} filters on {inputs}'
         columns, rows = LAYER_COLUMNS, layer_rows(g, channels, features)

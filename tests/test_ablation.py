@@ -175,6 +175,16 @@ def test_a_target_below_every_width_is_refused(target):
         ablation.match(model, 'hidden', target, (16, 16, 1), 10)
 
 
+def test_weights_are_freed_after_the_share_that_an_arm_names_or_not_at_all():
+    for dataset in ('digits', 'fashion_mnist'):
+        base, arms, _ = resolved('relaxation', dataset)
+        shares = {name: c.train.relax_epoch / base.train.epochs for name, c in arms.items() if c.train.relax_epoch is not None}
+        assert shares == {'freed_at_0': 0, 'freed_at_1_8': 1 / 8, 'freed_at_1_4': 1 / 4, 'freed_at_1_2': 1 / 2}
+    arm = relaxation.EXPERIMENT.arms['freed_at_1_8']
+    with pytest.raises(errors.InputError, match='1/8 of 20 epochs is no whole number: give --epochs a multiple of 8'):
+        arm.epoch(20)
+
+
 def test_an_arm_that_does_not_fit_is_refused_by_name():
     experiment = EXPERIMENTS['filter_size']
     with pytest.raises(errors.InputError, match='arm k9: a kernel of 9 is larger than its input of 8 pixels'):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_sharing import fitting, geometries, random_params
 
-from cnn_research import config, embedding, errors, models, schemes, sharing
+from cnn_research import config, embedding, errors, models, projection, schemes, sharing
 from cnn_research.geometry import Geometry
 
 WAYS = (
@@ -18,7 +18,8 @@ WAYS = (
     ('shared', 'low_rank:2:row_column'), ('shared', 'low_rank:3:row_column:free'), ('shared', 'local'),
     ('shared', 'masked_dense'), ('shared', 'dense'), ('tiled:1x2', 'tiled:3x2'), ('tiled:2x2', 'dense'),
     ('low_rank:2:row_column:free', 'masked_dense'), ('local', 'dense'),
-    ('masked_dense', 'local'), ('masked_dense', 'dense'), ('averaged:2', 'local'),
+    ('masked_dense', 'local'), ('masked_dense', 'dense'), ('averaged:2', 'local'), ('tiled:1x1', 'shared'), ('tiled:1x1', 'low_rank:2'),
+    ('low_rank:2:row_column', 'low_rank:2'), ('low_rank:2:row_column:free', 'low_rank:2:free'), ('low_rank:2', 'low_rank:2:free'),
 )  # fmt: skip
 compiled = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # compiles faster
 
@@ -48,12 +49,16 @@ def test_an_embedding_keeps_every_output(source, target, g, channels):
 
 
 @pytest.mark.parametrize('padding', ['SAME', 'VALID', 'FULL', 'CIRCULAR'])
-def test_coordinates_become_a_bias_per_position(padding):
-    g, old, new = Geometry((5, 6), (3, 2), (1, 2), padding), schemes.Coordinates(), schemes.Local()
+@pytest.mark.parametrize('target', ['shared', 'local', 'low_rank:2'])
+def test_coordinates_become_a_bias_per_position(target, padding):
+    g, old, new = Geometry((5, 6), (3, 2), (1, 2), padding), schemes.Coordinates(), schemes.parse(target)
     params = random_params(old, g, 2, 3, np.float32) | {'bias': jnp.array([0.5, -1, 2])}
     x = np.random.default_rng(1).normal(size=(3, 5, 6, 2)).astype(np.float32)
     embedded = embedding.embed(params, old, new, g)
     assert embedded['bias'].shape == (*g.positions, 3)
+    near = projection.project(params, old, schemes.Shared(), g)
+    assert near.residual == 0
+    close(output(schemes.Shared(), g, near.params, x), output(old, g, params, x))
     close(output(new, g, embedded, x), output(old, g, params, x))
 
 
@@ -68,6 +73,34 @@ def test_embedded_kernels_differ_after_one_step(target):
     kernel = np.asarray(params['kernel'] - 0.1 * grads['kernel'])
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(kernel[one] - kernel[other]).max() > 0.01 * np.abs(kernel).max()
+
+
+def test_a_key_draws_the_mixtures_and_every_stage_its_own():
+    g, new = Geometry((6, 5), (3, 3)), schemes.parse('low_rank:2')
+    params = random_params(schemes.Shared(), g, 2, 4, np.float32)
+    draws = [embedding.embed(params, schemes.Shared(), new, g, key)['mixture'] for key in (None, jax.random.key(0), jax.random.key(1))]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[1], draws[2])
+    model, image = config.ModelConfig((2, 2), (3, 3), (1, 1), (1, 1), ('shared',) * 2), (5, 4, 2)
+    variables = models.Network(model, 3).init(jax.random.key(0), jnp.zeros((1, *image)))
+    by_key = []
+    for key in (None, jax.random.key(1)):
+        embedded = embedding.embed_model(model, variables, image, 'low_rank:2', key)[1]['params']
+        by_key.append([embedded[f'stage_{i}']['mixture'] for i in (0, 1)])
+    assert not np.array_equal(*by_key[0]) and not np.array_equal(by_key[0][0], by_key[1][0])
+
+
+@pytest.mark.parametrize(('inside', 'outside'), [(0.0, 0.0), (2.0, 0.0), (2.0, 0.4)])
+def test_a_float16_dense_layer_is_read_back_only_if_it_is_local(inside, outside):
+    g = Geometry((8, 8), (5, 5))
+    mask, draw = np.asarray(sharing.locality_mask(g)), np.random.default_rng(0).normal(size=(8, 8, 4, 8, 8, 4))
+    params = {'kernel': jnp.asarray(np.where(mask, inside, outside) * draw, jnp.float16)}
+    if outside:
+        with pytest.raises(errors.InputError, match='% of its squared weights lie outside'):
+            embedding.embed(params, schemes.Dense(), schemes.Local(), g)
+        return
+    back = embedding.embed(params, schemes.Dense(), schemes.Local(), g)
+    np.testing.assert_array_equal(sharing.matrix(g, back['kernel']), params['kernel'])
 
 
 SCHEMES = ('shared', 'tiled:2x1', 'low_rank:2', 'local', 'masked_dense', 'dense')
@@ -97,21 +130,41 @@ def test_what_is_not_contained_says_why_and_what_there_is():
         old = schemes.parse(source)
         return embedding.embed(params or random_params(old, g, 1, 1, np.float32), old, schemes.parse(target), g)
 
-    for source, target in [('local', 'shared'), ('tiled:2x2', 'shared'), ('low_rank:2', 'tiled:2x2'), ('local', 'low_rank:2')]:
-        with pytest.raises(errors.InputError, match=rf'{target} does not contain {source} \(its positions differ\): project\(\) gives'):
+    for source, target, nearest in [
+        ('local', 'shared', 'shared'), ('tiled:2x2', 'shared', 'shared'), ('low_rank:2', 'tiled:2x2', 'tiled:2x2'),
+        ('local', 'low_rank:2', 'low_rank:2:free'), ('tiled:2x2', 'low_rank:3:row_column', 'low_rank:3:free'),
+        ('low_rank:2:free', 'low_rank:2', 'low_rank:2:free'), ('low_rank:2', 'low_rank:3:free', 'low_rank:3:free'),
+        ('local', 'coordinates', 'shared'), ('dense', 'low_rank:2', 'low_rank:2:free'),
+    ]:  # fmt: skip
+        words = rf'no embedding of {source} into {target}: projection\.project\(\) gives the nearest {nearest} layer'
+        with pytest.raises(errors.InputError, match=words):
             embed(source, target)
-    with pytest.raises(errors.InputError, match='tiled:3x2 does not contain tiled:2x2: the new period must be a multiple of the old'):
+        projection.project(random_params(schemes.parse(source), g, 1, 1, np.float32), *map(schemes.parse, (source, nearest)), g)
+    with pytest.raises(errors.InputError, match='no embedding of tiled:2x2 into tiled:3x2: the new period must be a multiple of the old'):
         embed('tiled:2x2', 'tiled:3x2')
-    with pytest.raises(
-        errors.InputError, match=r'masked_dense does not contain this dense layer \(.* % of its squared weights lie outside'
+    for target in ('local', 'masked_dense'):
+        with pytest.raises(errors.InputError, match=rf'dense into {target}, for .* % of its squared weights lie outside the filter: '):
+            embed('dense', target)
+    for source in ('shared', 'tiled:2x2'):
+        with pytest.raises(errors.InputError, match='tiled:8x8 has a longer period than the 6 x 6 positions'):
+            embed(source, 'tiled:8x8')
+    shared = random_params(schemes.Shared(), g, 1, 1, np.float32)
+    for params, words in (
+        ({'weights': shared['kernel']}, 'a shared layer has a kernel, got the parameters weights'),
+        ({'kernel': shared['kernel'][0]}, 'a kernel of at least four axes'),
+        ({**shared, 'bias': jnp.zeros((5, 6, 1))}, r'a bias is \(1,\) or \(6, 6, 1\) here, got shape \(5, 6, 1\)'),
     ):
-        embed('dense', 'masked_dense')
-    with pytest.raises(errors.InputError, match='shared does not contain coordinates'):
-        embed('coordinates', 'shared')
+        with pytest.raises(errors.InputError, match=words):
+            embed('shared', 'local', params=params)
+    huge = Geometry((720, 1280), (3, 3))
+    with pytest.raises(errors.InputError, match='this dense layer would need 326 TB'):
+        embedding.embed({'kernel': jnp.zeros((3, 3, 3, 32))}, schemes.Shared(), schemes.Dense(), huge)
     other = random_params(schemes.Local(), Geometry((5, 6), (3, 3)), 1, 1, np.float32)
     with pytest.raises(errors.InputError, match='no local layer with filters of 3 x 3 on images of 6 x 6 has the parameters'):
         embed('local', 'dense', params=other)
     params = random_params(schemes.Shared(), g, 1, 1, np.float32)
+    with pytest.raises(errors.InputError, match='kernel of 2 does not contain one of 3'):
+        embedding.enlarge(random_params(schemes.Dense(), g, 1, 1, np.float32), schemes.Dense(), g, (3, 2))
     for padding in ('VALID', 'FULL'):
         with pytest.raises(errors.InputError, match=f'maps of another size under {padding}'):
             embedding.enlarge(params, schemes.Shared(), Geometry((6, 6), (3, 3), padding=padding), (5, 5))
@@ -151,7 +204,7 @@ def test_a_whole_network_keeps_its_logits(norm, head):
         close(logits(*now), expected)
     close(logits(*embedding.embed_model(model, variables, image, ('low_rank:2', 'dense'))), expected)
     close(logits(*embedding.enlarge_model(model, variables, image, (5, 4))), expected)
-    with pytest.raises(errors.InputError, match='stage_1: shared does not contain local'):
+    with pytest.raises(errors.InputError, match='stage_1: no embedding of local into shared: '):
         embedding.embed_model(*embedding.embed_model(model, variables, image, ('shared', 'local')), image, 'shared')
     coordinates = embedding.embed_model(model, variables, image, 'coordinates')
     close(logits(*coordinates), expected)

@@ -92,6 +92,14 @@ def test_a_kernel_larger_than_its_input_is_refused(padding):
             function(4, 5, 1, padding)
 
 
+@pytest.mark.parametrize('field', ['image', 'kernel_size', 'strides', 'dilation'])
+def test_a_geometry_without_extent_is_refused(field):
+    fields = {'image': (4, 4), 'kernel_size': (2, 2), 'strides': (1, 1), 'dilation': (1, 1)}
+    for value in (0, -1):
+        with pytest.raises(errors.InputError, match=f'{field} must be above zero'):
+            geometry.Geometry(**fields | {field: (1, value)})
+
+
 def test_an_unknown_padding_lists_the_known():
     with pytest.raises(errors.InputError, match="'same'; known: VALID, SAME, CIRCULAR, FULL"):
         geometry.pads(8, 3, 1, 'same')

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cnn_research import errors, geometry, layers
+from cnn_research import errors, geometry, layers, schemes
 
 LAYERS = {
     'shared': layers.SharedConv,
@@ -83,6 +83,55 @@ def test_a_layer_takes_what_linen_conv_takes(layer):
 
 
 @ALL
+def test_parameters_are_of_the_type_asked_for(layer):
+    shapes = jax.eval_shape(layer(4, 3, param_dtype=jnp.bfloat16).init, jax.random.key(0), jnp.zeros((1, 6, 5, 2)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize('channels', [1, 8])
+def test_gradients_over_many_images_keep_their_precision_in_small_types(channels, dtype):
+    rng = np.random.default_rng(0)
+    x, cotangent = (jnp.asarray(rng.uniform(size=(2048, 4, 4, c)), dtype) for c in (channels, 2))
+    own, theirs = layers.SharedConv(2, (3, 3), dtype=dtype), nn.Conv(2, (3, 3))
+    variables = own.init(jax.random.key(0), x)
+
+    def gradient(layer, variables, x, cotangent):
+        return jax.grad(lambda v: jnp.sum(layer.apply(v, x).astype(jnp.float32) * cotangent))(variables)['params']['kernel']
+
+    wide = [a.astype(jnp.float32) for a in (x, cotangent)]
+    expected, got = gradient(theirs, variables, *wide), compiled(functools.partial(gradient, own))(variables, x, wide[1])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=float(jnp.finfo(dtype).eps) * np.abs(expected).max())
+
+
+@ALL
+def test_a_layer_is_at_home_under_the_transformations(layer):
+    """vmap over parameters, scan over depth, remat: each equal to the layer applied plainly."""
+    own, x = layer(2, (3, 3)), normal(2, 5, 4, 2)
+
+    class Repeated(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            step = nn.scan(lambda module, x, _: (module(x), None), variable_axes={'params': 0}, split_rngs={'params': True}, length=3)
+            return step(nn.remat(layer)(2, (3, 3), name='own'), x, None)[0]
+
+    variables = compiled(Repeated().init)(jax.random.key(0), x)
+    expected = x
+    for i in range(3):
+        expected = own.apply({'params': jax.tree.map(lambda leaf, i=i: leaf[i], variables['params']['own'])}, expected)
+    np.testing.assert_allclose(compiled(Repeated().apply)(variables, x), expected, rtol=1e-4, atol=1e-5)
+    several = compiled(jax.vmap(lambda params: own.apply({'params': params}, x)))(variables['params']['own'])
+    one = own.apply({'params': jax.tree.map(lambda leaf: leaf[1], variables['params']['own'])}, x)
+    np.testing.assert_allclose(several[1], one, rtol=1e-5, atol=1e-5)
+
+
+def test_numbers_of_numpy_and_none_are_taken_as_linen_conv_takes_them():
+    x = normal(1, 6, 6, 2)
+    shapes = jax.eval_shape(layers.LocallyConnected(2, np.array([3, 2]), None).init, jax.random.key(0), x)
+    assert shapes == jax.eval_shape(layers.LocallyConnected(2, (np.int64(3), 2), np.int32(1)).init, jax.random.key(0), x)
+
+
+@ALL
 @pytest.mark.parametrize('padding', geometry.PADDINGS)
 def test_all_schemes_make_the_same_maps(layer, padding):
     own, x = layer(5, (3, 2), (2, 1), padding), jnp.zeros((2, 7, 6, 4))
@@ -137,10 +186,25 @@ def test_what_a_layer_cannot_have_is_refused(layer):
         init(x, (3, 3, 3))
     with pytest.raises(errors.InputError, match='strides must be one whole number'):
         init(x, 3, 0)
+    for features in (0, -1, 2.0):
+        with pytest.raises(errors.InputError, match='features must be a whole number of at least 1'):
+            jax.eval_shape(layer(features, 3).init, jax.random.key(0), x)
     with pytest.raises(errors.InputError, match=r"'REFLECT'; known: VALID, SAME"):
         init(x, 3, 1, 'REFLECT')
     with pytest.raises(errors.InputError, match=r'needs images \[..., height, width, channels\], got shape \(4, 8\)'):
         init(x[0, ..., 0], 3)
+
+
+@pytest.mark.parametrize(('make', 'words'), [
+    (lambda: layers.LowRankConv(1, 3, rank=0), 'rank must be a whole number of at least 1, got 0'),
+    (lambda: layers.LowRankConv(1, 3, rank=1.5), 'rank must be a whole number of at least 1, got 1.5'),
+    (lambda: layers.TiledConv(1, 3, period=(0, 1)), 'period must be one whole number above zero, or two'),
+    (lambda: layers.SpatialMap(1, 3, scheme=schemes.Tiled((1, 1.5))), 'period must be a whole number of at least 1, got 1.5'),
+    (lambda: layers.SpatialMap(1, 3, scheme=None), 'unknown sharing scheme None; known: shared'),
+])  # fmt: skip
+def test_what_a_scheme_cannot_be_is_refused(make, words):
+    with pytest.raises(errors.InputError, match=words):
+        jax.eval_shape(make().init, jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
 
 
 def test_absurd_sizes_stop_before_memory_is_touched():

@@ -90,6 +90,36 @@ def test_chance_is_what_random_layers_have(name, padding):
     assert np.mean([one.convness for one in found]) == pytest.approx(found[0].chance, rel=0.05)
 
 
+@pytest.mark.parametrize('padding', PADDINGS)
+@pytest.mark.parametrize('name', ['tiled:2x3', 'low_rank:2', 'low_rank:3:row_column:free'])
+def test_chance_is_what_random_kernels_of_shared_schemes_have(name, padding):
+    g, scheme = Geometry((7, 8), (3, 2), (1, 2), padding), schemes.parse(name)
+    params = random_params(scheme, g, 4, 8, np.float32)
+    found = []
+    for seed in range(40):
+        params['kernel'] = random_params(scheme, g, 4, 8, np.float32, seed)['kernel']
+        found.append(projection.convness(params, scheme, g))
+    assert len({one.chance for one in found}) == 1
+    assert np.mean([one.convness for one in found]) == pytest.approx(found[0].chance, rel=0.05)
+
+
+def test_chance_between_tiled_layers():
+    g, old, new = Geometry((9, 8), (3, 3)), schemes.parse('tiled:4x6'), schemes.parse('tiled:2x2')
+    residuals = [projection.project(random_params(old, g, 3, 6, np.float32, seed), old, new, g).residual for seed in range(40)]
+    assert 1 - np.mean(np.square(residuals)) == pytest.approx(projection.chance(old, new, g, 3, 6), rel=0.05)
+    assert projection.chance(schemes.Shared(), schemes.Shared(), g, 3, 6) == pytest.approx(1)
+
+
+def test_a_layer_of_zeros_is_a_convolution_and_one_that_is_not_finite_nothing():
+    g = Geometry((4, 5), (3, 2))
+    params = {'kernel': np.zeros((4, 5, 3, 2, 1, 2), np.float32)}
+    found = projection.convness(params, schemes.Local(), g, matching=True)
+    assert found.convness == found.matched == 1
+    params['kernel'][0, 0, 0, 0] = np.nan
+    with pytest.raises(errors.InputError, match='weights that are not finite'):
+        projection.project(params, schemes.Local(), schemes.LowRank(2, free=True), g)
+
+
 @pytest.mark.parametrize('name', ['local', 'dense'])
 def test_a_convolution_has_convness_one_in_any_order_of_its_channels(name):
     g, scheme = Geometry((5, 4), (3, 3)), schemes.parse(name)

@@ -1,6 +1,5 @@
 """Every snippet of the README runs as it stands."""
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from cnn_research import config, cost, models, ops, schemes, sharing
+from cnn_research import config, cost, models, schemes, sharing
 from experiments import runner, weight_sharing
 
 README = Path(__file__).parent.parent.joinpath('README.md').read_text('utf-8')
@@ -40,9 +39,7 @@ def test_a_layer_in_a_foreign_model():
 def test_a_scheme_of_ones_own(monkeypatch):
     monkeypatch.setattr(schemes, 'KNOWN', dict(schemes.KNOWN))
     monkeypatch.setattr(sharing, 'RULES', dict(sharing.RULES))
-    exec(
-        snippet('class Depthwise'), {'dataclasses': dataclasses, 'schemes': schemes, 'sharing': sharing, 'ops': ops, 'jnp': jnp, 'jax': jax}
-    )
+    exec(snippet('class Depthwise'), {'__name__': 'mine'})
     model = config.ModelConfig(features=(4, 8)).with_sharing('depthwise', 0)
     network, x = models.Network(model, 10), jnp.ones((2, 8, 8, 3))
     variables = network.init(jax.random.key(0), x)

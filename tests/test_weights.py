@@ -65,6 +65,13 @@ def test_whole_networks(name, tmp_path):
     assert int(read(tmp_path / f'{name}.csv')['all'][2]) > 60_000
 
 
+@pytest.mark.parametrize('size', [1500, 2048, 3000])
+def test_a_filter_too_large_for_the_sides_of_the_figure_has_sides_of_its_own(size, tmp_path):
+    assert run(f'--image_size={size + 5}', f'--kernel_size={size}', f'--workdir={tmp_path}') == 0
+    assert int(read(tmp_path / 'weights.csv')['shared'][1]) == 3 * size**2
+    assert (tmp_path / 'weights.svg').read_text().startswith('<svg')
+
+
 def test_a_network_at_another_size(tmp_path):
     assert run('--model=lenet5', '--image_size=720x1280', '--channels=3', f'--workdir={tmp_path}') == 0
     assert read(tmp_path / 'lenet5.csv')['stage_0'][1:3] == ['358 x 638 x 6', str(25 * 3 * 6 + 6)]
@@ -82,6 +89,12 @@ def test_a_network_at_another_size(tmp_path):
         (['--padding=same'], ['same', 'VALID, SAME']),
         (['--depth=3'], ['depth']),
         (['--workdir=/proc/none'], ['/proc/none', '--workdir']),
+        (['--workdir='], ['workdir', 'folder']),
+        (['--image_size='], ['image_size', 'HEIGHTxWIDTH']),
+        (['--kernel_size='], ['kernel_size', 'HEIGHTxWIDTH']),
+        (['--padding='], ['padding', 'VALID, SAME']),
+        (['--features=' + '9' * 30], ['features', 'at most 1,000,000,000']),
+        (['--image_size=２８'], ['image_size', 'HEIGHTxWIDTH']),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(args, words, tmp_path, capsys):

@@ -45,7 +45,7 @@ def accuracy_against_weights(summary: Sequence[Line]) -> Figure:
     shown = [line for line in summary if line['test_accuracy_mean'] is not None and line['weights']]
     subtitle = seeds_text([line['n'] for line in shown])
     if any(line['ci95_low'] is not None for line in shown):
-        subtitle += '; bars: 95 % t interval of the mean'
+        subtitle += '; bars: 95 % t interval of the mean, cut at 0 and 100 %'
     missing = [line['arm'] for line in summary if line not in shown]
     if missing:
         subtitle += f'; not shown, no finished run: {", ".join(missing)}'
@@ -57,7 +57,7 @@ def accuracy_against_weights(summary: Sequence[Line]) -> Figure:
         return figure
     weights = [line['weights'] for line in shown]
     accuracy = [100 * line['test_accuracy_mean'] for line in shown]
-    spans = [[100 * line[key] for line in shown if line['ci95_low'] is not None] for key in ('ci95_low', 'ci95_high')]
+    spans = [[100 * min(max(line[key], 0), 1) for line in shown if line['ci95_low'] is not None] for key in ('ci95_low', 'ci95_high')]
     _scale_weights(axes, weights)
     low, high = min(accuracy + spans[0]), max(accuracy + spans[1])
     pad = max(0.12 * (high - low), 0.5)
@@ -94,7 +94,7 @@ def seen_against_unseen(summary: Sequence[Line], chance: float) -> Figure:
     if not has_unseen(summary):
         raise ValueError('no arm was tested at unseen positions')
     shown = [line for line in summary if line['test_accuracy_mean'] is not None]
-    subtitle = f'{seeds_text([line["n"] for line in shown])}; thin bars: 95 % t interval of the mean'
+    subtitle = f'{seeds_text([line["n"] for line in shown])}; thin bars: 95 % t interval of the mean, cut at 0 and 100 %'
     missing = [line['arm'] for line in summary if line not in shown]
     subtitle += f'; not shown, no finished run: {", ".join(missing)}' if missing else ''
     figure = new_figure(1.65 + 0.36 * len(shown), 'Accuracy at positions seen and not seen in training', subtitle)
@@ -136,7 +136,7 @@ def _dumbbell(axes: Axes, row: int, line: Line) -> None:
         text = NONE if mean is None else f'{mean:.1f} %'
         axes.text(x, row, text, color=color, ha='right', va='center', transform=axes.get_yaxis_transform())
         if low is not None:
-            axes.hlines(row, max(low, 0), min(high or 0, 103), color=color, lw=1.4, alpha=0.6, zorder=2)
+            axes.hlines(row, max(low, 0), min(high or 0, 100), color=color, lw=1.4, alpha=0.6, zorder=2)
         if mean is not None:
             axes.scatter(mean, row, **look)
             dots.append(mean)

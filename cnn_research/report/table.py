@@ -49,13 +49,14 @@ def summarise(rows: Sequence[Row], arms: Sequence[str], compared_with: Mapping[s
     for line in summary:
         other = compared_with.get(line['arm'])
         other = other if other in found else None
-        less = paired_difference(_by_seed(found[line['arm']]), _by_seed(found[other])) if other else mean_interval([])
+        less = paired_difference(by_seed(found[line['arm']]), by_seed(found[other])) if other else mean_interval([])
         values = (other, less.mean, less.low, less.high)
         line |= zip(('compared_with', *DIFFERENCE), values, strict=True)
     return [{column: line[column] for column in COLUMNS} for line in summary]
 
 
-def _by_seed(rows: list[Row]) -> dict[int, float]:
+def by_seed(rows: list[Row]) -> dict[int, float]:
+    """Test accuracy of the `ok` rows by seed."""
     return {row['seed']: row['test_accuracy'] for row in rows if row['status'] == 'ok' and row['test_accuracy'] is not None}
 
 
