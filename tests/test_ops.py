@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from jax import lax
 
-from cnn_research import errors, geometry, ops
+from cnn_research import direct, errors, frequency, geometry, lowering, ops
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
 # LLVM's optimisations, which take most of the time here, are left out; XLA's own, which choose the algorithms, are not.
 compiled = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
-
-CIRCULAR = jax.jit(functools.partial(ops.shared, padding='CIRCULAR'))
 
 # images [N, H, W, C], kernel [kh, kw, C, F], strides
 CASES = {
@@ -185,7 +183,7 @@ def test_patches_are_the_windows_in_row_major_order():
     x = whole(0, 2, 6, 7, 3)
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), (1, 2))[:, ::2, ::3]  # [N, H', W', C, kh, kw]
     expected = windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
-    np.testing.assert_array_equal(ops.patches(x, (3, 2), (2, 3)), expected)
+    np.testing.assert_array_equal(direct.patches(x, (3, 2), (2, 3)), expected)
 
 
 @pytest.mark.parametrize('padding', geometry.PADDINGS)
@@ -193,7 +191,7 @@ def test_pad_adds_zeros_or_the_other_side(padding):
     x = 1 + np.arange(2 * 5 * 6, dtype=np.float32).reshape(2, 5, 6, 1)
     axes = [pads_of(size, k, s, padding) for size, k, s in zip((5, 6), (4, 3), (2, 1))]
     expected = np.pad(x, ((0, 0), *axes, (0, 0)), mode='wrap' if padding == 'CIRCULAR' else 'constant')
-    np.testing.assert_array_equal(ops.pad(x, (4, 3), (2, 1), padding), expected)
+    np.testing.assert_array_equal(direct.pad(x, (4, 3), (2, 1), padding), expected)
 
 
 @pytest.mark.parametrize('channels', [2, 8])
@@ -223,11 +221,15 @@ def test_vmap_over_kernels_and_images_is_one_after_the_other(channels, x64):
 
 @pytest.mark.parametrize('channels', [1, 8])
 @pytest.mark.parametrize('shift', [(1, 0), (2, 3), (-1, 4)], ids=str)
-def test_shared_filters_commute_with_circular_shifts_exactly(shift, channels):
-    x, kernel = whole(0, 3, 6, 7, channels), whole(1, 3, 4, channels, 5)
-    y = CIRCULAR(x, kernel)
-    np.testing.assert_array_equal(CIRCULAR(np.roll(x, shift, (1, 2)), kernel), np.roll(y, shift, (1, 2)))
-    assert (np.roll(y, shift, (1, 2)) != y).mean() > 0.9
+def test_shared_filters_commute_with_circular_shifts(shift, channels):
+    """Exactly by sums over taps, for sums of whole numbers have no rounding; up to rounding by frequencies."""
+    x, kernel, g = whole(0, 3, 6, 7, channels), whole(1, 3, 4, channels, 5), geometry.Geometry((6, 7), (3, 4), padding='CIRCULAR')
+    moved = np.roll(x, shift, (1, 2))
+    for way in ('blocks', 'patches', 'xla'):
+        y, y_moved = (lowering.WAYS[way](x, kernel, g) for x in (x, moved))
+        np.testing.assert_array_equal(y_moved, np.roll(y, shift, (1, 2)))
+        assert (np.roll(y, shift, (1, 2)) != y).mean() > 0.9
+    np.testing.assert_allclose(frequency.convolution(moved, kernel, g), np.roll(y, shift, (1, 2)), atol=1e-6 * np.abs(y).max())
 
 
 def test_local_filters_do_not_commute_with_circular_shifts():

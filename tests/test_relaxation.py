@@ -86,5 +86,5 @@ def test_bad_relaxations_are_refused():
     local = dataclasses.replace(freed(1, 'shared'), model=BASE.model.with_sharing('local'))
     p = problem.make(local, noise())
     state = train.programs(p).init(np.uint32(0))
-    with pytest.raises(errors.InputError, match='stage_0: shared does not contain local'):
+    with pytest.raises(errors.InputError, match='stage_0: no embedding of local into shared'):
         train.relax(p, state, 0)

@@ -27,7 +27,7 @@ def weights_against_side(lines: Mapping[str, Sequence[tuple[int, int]]], layer: 
     axes.set_xscale('log')
     axes.set_yscale('log')
     sides = [side for side, _ in next(iter(lines.values()))]
-    largest = max(count for points in lines.values() for _, count in points)
+    largest = float(max(count for points in lines.values() for _, count in points))
     axes.set_xlim(sides[0], sides[-1])
     axes.set_ylim(min(count for points in lines.values() for _, count in points) / 3, largest * 5)
     axes.xaxis.set_major_locator(FixedLocator(sides[:: max(1, len(sides) // 8)]))
@@ -41,8 +41,8 @@ def weights_against_side(lines: Mapping[str, Sequence[tuple[int, int]]], layer: 
         axes.text(sides[0] * 1.08, size / _FLOAT32 * 1.3, name, color=SOFT, size=8)
     label = 0.0
     for color, (name, points) in zip(_COLORS, sorted(lines.items(), key=lambda line: line[1][-1][1])):
-        axes.plot(*zip(*points), color=color)
-        label = max(points[-1][1], 3.2 * label)  # at the right end, moved up where it would lie on the one below
+        axes.plot([side for side, _ in points], [float(count) for _, count in points], color=color)  # they may exceed 64 bits
+        label = max(float(points[-1][1]), 3.2 * label)  # at the right end, moved up where it would lie on the one below
         text = axes.annotate(name, (sides[-1], label), (8, 0), textcoords='offset points', color=color, va='center', size=9)
         text.set_annotation_clip(False)
     return figure

@@ -1,0 +1,144 @@
+"""Convolution as sums over taps: XLA's own, patches times a matrix, and a rule for CPUs that lays out patches for few images at a time.
+
+`patches` are what a filter sees at each position. The rule's kernel gradient multiplies them in blocks of images that stay in the cache,
+for XLA's own kernel gradient is many times slower inside a compiled loop than outside it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnn_research import geometry
+from cnn_research.geometry import Geometry
+
+Strides = tuple[int, int]
+HIGHEST = lax.Precision.HIGHEST  # true float32: accelerators would otherwise use TF32 or bfloat16 products
+_NHWC = ('NHWC', 'HWIO', 'NHWC')
+_BLOCK = 8  # images whose patches are laid out at once: they stay in the cache
+_FEW_CHANNELS = 8  # below this, XLA's CPU convolution loses to patches and a matrix product
+
+
+def pad(x: jax.Array, kernel_size: tuple[int, int], strides: Strides, padding: str, dilation: Strides = (1, 1)) -> jax.Array:
+    """Pad images [N, H, W, C] so that a VALID filter gives what `padding` asks for: zeros, or the other side for CIRCULAR."""
+    axes = [geometry.pads(size, k, s, padding, d) for size, k, s, d in zip(x.shape[1:3], kernel_size, strides, dilation)]
+    if not any(map(any, axes)):
+        return x
+    return jnp.pad(x, ((0, 0), *axes, (0, 0)), mode='wrap' if padding == 'CIRCULAR' else 'constant')
+
+
+def patches(x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1), dilation: Strides = (1, 1)) -> jax.Array:
+    """What a VALID filter sees at each position: [N, H, W, C] to [N, H', W', kh * kw * C], taps in row-major order.
+
+    Built from shifted slices, first along the rows, so that the second copy moves kw * C numbers at a time.
+    """
+    (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation
+    rows, columns = ((size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip(x.shape[1:3], kernel_size, strides, dilation))
+    x = jnp.concatenate([x[:, :, b : b + sw * (columns - 1) + 1 : sw] for b in range(0, kw * dw, dw)], axis=-1)
+    return jnp.concatenate([x[:, a : a + sh * (rows - 1) + 1 : sh] for a in range(0, kh * dh, dh)], axis=-1)
+
+
+def by_xla(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+    """XLA's own convolution."""
+    x = pad(x, g.kernel_size, g.strides, g.padding, g.dilation)
+    return _xla(x, kernel, g.strides, dilation=g.dilation)
+
+
+def by_patches(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+    """Patches of all images times the kernel as a matrix: for strides and dilation, which make few patches."""
+    return _product(pad(x, g.kernel_size, g.strides, g.padding, g.dilation), kernel, g.strides, g.dilation)
+
+
+def by_blocks(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+    """Stride 1, no dilation: fast inside a compiled loop on a CPU (reverse mode only). XLA's forward from 8 channels on, blocks below."""
+    if g.padding == 'CIRCULAR':
+        return _cpu_convolution(pad(x, g.kernel_size, g.strides, g.padding), kernel, ((0, 0), (0, 0)))
+    return _cpu_convolution(x, kernel, g.pads)
+
+
+def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID', dilation: Strides = (1, 1)) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=_NHWC, precision=HIGHEST)
+
+
+def _product(x: jax.Array, kernel: jax.Array, strides: Strides, dilation: Strides = (1, 1)) -> jax.Array:
+    kh, kw, channels, features = kernel.shape
+    return jnp.matmul(patches(x, (kh, kw), strides, dilation), kernel.reshape(kh * kw * channels, features), precision=HIGHEST)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cpu_convolution(x: jax.Array, kernel: jax.Array, pads) -> jax.Array:
+    if x.shape[-1] >= _FEW_CHANNELS:
+        return _xla(x, kernel, pads=pads)
+
+    def product(x):
+        return _product(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, (1, 1))
+
+    rest, blocks = _blocks(x)
+    if blocks is None:
+        return product(rest)
+    y = lax.map(product, blocks)
+    return jnp.concatenate([y.reshape(-1, *y.shape[2:]), product(rest)])
+
+
+def _cpu_convolution_forward(x, kernel, pads):
+    return _cpu_convolution(x, kernel, pads), (x, kernel)
+
+
+def _cpu_convolution_backward(pads, saved, g):
+    x, kernel = saved
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    back = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads))
+    return _xla(g, turned, pads=back), _kernel_gradient(x, g, kernel.shape, pads)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+    """Sum over images and positions of patch times output gradient, as one product per block of images."""
+
+    def gradient(x, g):
+        return (_by_all_taps if shape[2] < _FEW_CHANNELS else _by_rows_of_taps)(x, g, shape, pads)
+
+    (rest, x_blocks), (g_rest, g_blocks) = _blocks(x), _blocks(g)
+    total = gradient(rest, g_rest)
+    if x_blocks is not None:
+        total, _ = lax.scan(lambda total, xg: (total + gradient(*xg), None), total, (x_blocks, g_blocks))
+    return total.astype(x.dtype)
+
+
+def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (shape[0], shape[1]))
+    return _summed(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3])).reshape(shape)
+
+
+def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+    """Lays out only the taps of one filter row (kw copies, not kh * kw).
+
+    The product with kh copies of the output gradient, each moved down by one row more, gives all rows of the filter at once; rows
+    of padding are never multiplied.
+    """
+    kh, kw, channels, features = shape
+    height, rows, columns = x.shape[1], g.shape[1], g.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, 0), pads[1], (0, 0)))
+    row = jnp.concatenate([x[:, :, b : b + columns] for b in range(kw)], axis=-1)
+
+    def moved(down):  # g as rows of x see it: row h of the result is row h - down of g, and black outside
+        return lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), (down, height - rows - down, 0), (0, 0, 0), (0, 0, 0)))
+
+    g = jnp.concatenate([moved(a - pads[0][0]) for a in range(kh)], axis=-1)
+    product = _summed(row.reshape(-1, kw * channels).T, g.reshape(-1, kh * features))
+    return product.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
+
+
+def _summed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The product in at least float32: bfloat16 sums over many images would lose the small terms."""
+    return jnp.matmul(a, b, precision=HIGHEST, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _blocks(a: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The images left over, and the whole blocks [blocks, _BLOCK, ...] (None: none) that a loop takes one by one, in the cache."""
+    whole = a.shape[0] // _BLOCK
+    blocks = a[: whole * _BLOCK].reshape(whole, _BLOCK, *a.shape[1:]) if whole else None
+    return a[whole * _BLOCK :], blocks
+
+
+_cpu_convolution.defvjp(_cpu_convolution_forward, _cpu_convolution_backward)
