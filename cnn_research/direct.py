@@ -28,15 +28,18 @@ def pad(x: jax.Array, kernel_size: tuple[int, int], strides: Strides, padding: s
     return jnp.pad(x, ((0, 0), *axes, (0, 0)), mode='wrap' if padding == 'CIRCULAR' else 'constant')
 
 
-def patches(x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1), dilation: Strides = (1, 1)) -> jax.Array:
+def patches(
+    x: jax.Array, kernel_size: tuple[int, int], strides: Strides = (1, 1), dilation: Strides = (1, 1), axes: tuple[int, int] = (1, 2)
+) -> jax.Array:
     """What a VALID filter sees at each position: [N, H, W, C] to [N, H', W', kh * kw * C], taps in row-major order.
 
-    Built from shifted slices, first along the rows, so that the second copy moves kw * C numbers at a time.
+    axes: where rows and columns stand, (0, 1) for [H, W, N, C]. Built from shifted slices, first along the rows, so that the second copy
+    moves kw * C numbers at a time.
     """
-    (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation
-    rows, columns = ((size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip(x.shape[1:3], kernel_size, strides, dilation))
-    x = jnp.concatenate([x[:, :, b : b + sw * (columns - 1) + 1 : sw] for b in range(0, kw * dw, dw)], axis=-1)
-    return jnp.concatenate([x[:, a : a + sh * (rows - 1) + 1 : sh] for a in range(0, kh * dh, dh)], axis=-1)
+    for axis, k, s, d in reversed([*zip(axes, kernel_size, strides, dilation)]):
+        end = s * ((x.shape[axis] - (k - 1) * d - 1) // s) + 1
+        x = jnp.concatenate([lax.slice_in_dim(x, tap, tap + end, s, axis) for tap in range(0, k * d, d)], axis=-1)
+    return x
 
 
 def by_xla(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:

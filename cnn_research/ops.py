@@ -49,12 +49,17 @@ def locally_connected(
       ValueError: the kernel has another number of positions than the image.
     """
     rows, columns, kh, kw, channels, features = kernel.shape
-    seen = patches(pad(x, (kh, kw), strides, padding, dilation), (kh, kw), strides, dilation)
-    if seen.shape[1:3] != (rows, columns):
-        raise ValueError(f'kernel for {rows} x {columns} positions, image has {seen.shape[1]} x {seen.shape[2]}')
-    by_position = seen.transpose(1, 2, 0, 3)
+    seen = _seen(x, Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation))
+    if seen.shape[:2] != (rows, columns):
+        raise ValueError(f'kernel for {rows} x {columns} positions, image has {seen.shape[0]} x {seen.shape[1]}')
     flat = kernel.reshape(rows, columns, kh * kw * channels, features)
-    return jnp.matmul(by_position, flat, precision=HIGHEST).transpose(2, 0, 1, 3)
+    return jnp.matmul(seen, flat, precision=HIGHEST).transpose(2, 0, 1, 3)
+
+
+def _seen(x: jax.Array, g: Geometry) -> jax.Array:
+    """Patches with positions first, [H', W', N, kh * kw * C]: the small images are turned round, not the many patches."""
+    x = pad(x, g.kernel_size, g.strides, g.padding, g.dilation).transpose(1, 2, 0, 3)
+    return patches(x, g.kernel_size, g.strides, g.dilation, axes=(0, 1))
 
 
 def tiled(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
@@ -66,13 +71,13 @@ def tiled(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: s
       InputError: unknown padding, or a kernel larger than the image.
     """
     th, tw, kh, kw, _, features = kernel.shape
-    seen = patches(pad(x, (kh, kw), strides, padding, dilation), (kh, kw), strides, dilation)
-    n, rows, columns, size = seen.shape
-    seen = jnp.pad(seen, ((0, 0), (0, -rows % th), (0, -columns % tw), (0, 0)))  # whole tiles
-    down, across = seen.shape[1] // th, seen.shape[2] // tw
-    by_kernel = seen.reshape(n, down, th, across, tw, size).transpose(2, 4, 0, 1, 3, 5).reshape(th, tw, -1, size)
+    seen = _seen(x, Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation))
+    rows, columns, n, size = seen.shape
+    seen = jnp.pad(seen, ((0, -rows % th), (0, -columns % tw), (0, 0), (0, 0)))  # whole tiles
+    down, across = seen.shape[0] // th, seen.shape[1] // tw
+    by_kernel = seen.reshape(down, th, across, tw, n, size).transpose(1, 3, 0, 2, 4, 5).reshape(th, tw, -1, size)
     y = jnp.matmul(by_kernel, kernel.reshape(th, tw, size, features), precision=HIGHEST)
-    y = y.reshape(th, tw, n, down, across, features).transpose(2, 3, 0, 4, 1, 5)
+    y = y.reshape(th, tw, down, across, n, features).transpose(4, 2, 0, 3, 1, 5)
     return y.reshape(n, down * th, across * tw, features)[:, :rows, :columns]
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import cost, errors, ledger, problem, projection, sweep, train
+from cnn_research import compiled, cost, errors, ledger, problem, projection, sweep, train
 from cnn_research.data import Dataset, load
 
 _WAIT = 0.5  # seconds between looks at cells that another process holds
@@ -28,6 +28,7 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
     `before` holds the rows that were there when the sweep started: a cell with another row was run since, be it that it failed again.
     """
     _end_with_parent()
+    compiled.keep()
     try:
         dataset = load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
         book = ledger.Ledger(folder)

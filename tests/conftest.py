@@ -1,7 +1,15 @@
 """Fixtures that several test files use."""
 
+import os
+import tempfile
+
 import jax
 import pytest
+
+# The programs that workers keep on disk must not fill the user's own cache; all tests of a run share one folder.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    _folder = tempfile.TemporaryDirectory(prefix='cnn_research-tests-')
+    os.environ['XDG_CACHE_HOME'] = _folder.name
 
 
 @pytest.fixture
