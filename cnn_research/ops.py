@@ -12,6 +12,7 @@ How a convolution is computed, and with it tiled and low-rank ones, is chosen in
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from jax import lax
 from cnn_research import lowering
 from cnn_research.direct import HIGHEST, Strides, pad, patches
 from cnn_research.geometry import Geometry
+
+_PATCH_BYTES = 2**28  # patches of a locally connected layer that are laid out at once
 
 
 def shared(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
@@ -42,24 +45,39 @@ def locally_connected(
 ) -> jax.Array:
     """Unshared convolution: [N, H, W, C] with one kernel per position [H', W', kh, kw, C, F] to [N, H', W', F].
 
-    Positions lead while multiplying (one batched matrix product over positions), which is several times faster than images leading.
+    Positions lead while multiplying (one batched matrix product over positions), which is several times faster than images leading. Where
+    the patches would take too much memory they are laid out for some rows of positions at a time.
 
     Raises:
       InputError: unknown padding, or a kernel larger than the image.
       ValueError: the kernel has another number of positions than the image.
     """
     rows, columns, kh, kw, channels, features = kernel.shape
-    seen = _seen(x, Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation))
-    if seen.shape[:2] != (rows, columns):
-        raise ValueError(f'kernel for {rows} x {columns} positions, image has {seen.shape[0]} x {seen.shape[1]}')
-    flat = kernel.reshape(rows, columns, kh * kw * channels, features)
-    return jnp.matmul(seen, flat, precision=HIGHEST).transpose(2, 0, 1, 3)
+    g = Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation)
+    if g.positions != (rows, columns):
+        raise ValueError(f'kernel for {rows} x {columns} positions, image has {g.positions[0]} x {g.positions[1]}')
+    x = _positions_first(x, g)
+    images = x.shape[2]
+    a_row = math.prod((images, columns, kh, kw, channels)) * x.dtype.itemsize
+    at_once = next((n for n in range(rows, 1, -1) if rows % n == 0 and n * a_row <= _PATCH_BYTES), 1)
+    kernel = kernel.reshape(rows // at_once, at_once, columns, kh * kw * channels, features)
+    height = (at_once - 1) * strides[0] + (kh - 1) * dilation[0] + 1  # that so many rows of positions see
+
+    def some_rows(first, kernel):
+        seen = patches(lax.dynamic_slice_in_dim(x, first, height), g.kernel_size, strides, dilation, axes=(0, 1))
+        return jnp.matmul(seen, kernel, precision=HIGHEST)
+
+    if at_once == rows:
+        y = some_rows(0, kernel[0])
+    else:  # in the backward pass the patches are laid out again
+        firsts = at_once * strides[0] * jnp.arange(len(kernel))
+        y = lax.map(lambda both: jax.checkpoint(some_rows)(*both), (firsts, kernel)).reshape(rows, columns, images, features)
+    return y.transpose(2, 0, 1, 3)
 
 
-def _seen(x: jax.Array, g: Geometry) -> jax.Array:
-    """Patches with positions first, [H', W', N, kh * kw * C]: the small images are turned round, not the many patches."""
-    x = pad(x, g.kernel_size, g.strides, g.padding, g.dilation).transpose(1, 2, 0, 3)
-    return patches(x, g.kernel_size, g.strides, g.dilation, axes=(0, 1))
+def _positions_first(x: jax.Array, g: Geometry) -> jax.Array:
+    """Padded images as [H, W, N, C], so that patches have positions first: the images are turned round, not the many patches."""
+    return pad(x, g.kernel_size, g.strides, g.padding, g.dilation).transpose(1, 2, 0, 3)
 
 
 def tiled(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: str = 'SAME', dilation: Strides = (1, 1)) -> jax.Array:
@@ -71,7 +89,8 @@ def tiled(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), padding: s
       InputError: unknown padding, or a kernel larger than the image.
     """
     th, tw, kh, kw, _, features = kernel.shape
-    seen = _seen(x, Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation))
+    g = Geometry((x.shape[1], x.shape[2]), (kh, kw), strides, padding, dilation)
+    seen = patches(_positions_first(x, g), g.kernel_size, strides, dilation, axes=(0, 1))
     rows, columns, n, size = seen.shape
     seen = jnp.pad(seen, ((0, -rows % th), (0, -columns % tw), (0, 0), (0, 0)))  # whole tiles
     down, across = seen.shape[0] // th, seen.shape[1] // tw

@@ -129,6 +129,18 @@ def test_locally_connected_and_its_gradients_are_sums_over_taps(strides, padding
     check(function, x, normal(1, *positions, 3, 2, 2, 4), strides, padding)
 
 
+@pytest.mark.parametrize('padding', geometry.PADDINGS)
+@pytest.mark.parametrize('at_once', [1, 2], ids=['row_by_row', 'two_rows'])
+def test_locally_connected_is_the_same_some_rows_at_a_time(at_once, padding, x64, monkeypatch):
+    strides = (2, 1)
+    x = normal(0, 3, 8, 5, 2)
+    positions = by_hand(x, np.zeros((3, 2, 2, 4)), strides, padding)[0].shape[1:3]
+    monkeypatch.setattr(ops, '_PATCH_BYTES', at_once * 3 * positions[1] * 3 * 2 * 2 * 8)
+    function = functools.partial(ops.locally_connected, strides=strides, padding=padding)
+    assert 'scan' in str(jax.make_jaxpr(function)(x, normal(1, *positions, 3, 2, 2, 4)))
+    check(function, x, normal(1, *positions, 3, 2, 2, 4), strides, padding)
+
+
 @pytest.mark.parametrize('channels', [2, 8])
 @pytest.mark.parametrize('padding', geometry.PADDINGS)
 def test_the_shared_map_is_the_local_map_with_tied_kernels(padding, channels, x64):

@@ -1,0 +1,144 @@
+"""The benchmark: what it asks for, how it counts, and what it says of a peer that is missing or fails. No test looks at a time."""
+
+import json
+import math
+
+import pytest
+
+from cnn_research import config, cost
+from experiments import benchmark, contenders, timing
+from experiments.timing import Contender, Timing
+
+
+def run(*args):
+    """The command in this process; its exit status."""
+    benchmark.FLAGS.unparse_flags()
+    for name in benchmark.FLAGS:
+        benchmark.FLAGS[name].unparse()
+    with pytest.raises(SystemExit) as e:
+        benchmark.main(['benchmark', *args])
+    return e.value.code
+
+
+def counting(path, threads):
+    """A contender that writes down how often it was asked, and how many threads it was given."""
+
+    def work(count):
+        with open(path, 'a') as file:
+            file.write(f'{threads} {count}\n')
+
+    return work
+
+
+def missing(threads):
+    """A contender whose library is not there."""
+    raise ModuleNotFoundError("No module named 'nonsuch'", name='nonsuch')
+
+
+def failing(threads):
+    """A contender that fails when it works."""
+
+    def work(count):
+        raise RuntimeError('no kernel\nmore words')
+
+    return work
+
+
+def test_contenders_are_asked_in_turn_and_failures_are_one_line(tmp_path):
+    team = [Contender(name, counting, {'path': str(tmp_path / name)}) for name in ('a', 'b')]
+    found = timing.measure([*team, Contender('c', missing, {}), Contender('d', failing, {})], threads=2, rounds=3, seconds=0.01)
+    assert list(found) == ['a', 'b', 'c', 'd']
+    assert [len(found[name].seconds) for name in found] == [3, 3, 0, 0]
+    assert found['c'].error == 'nonsuch is not installed' and found['d'].error == 'RuntimeError: no kernel'
+    lines = (tmp_path / 'a').read_text().splitlines()
+    assert len(lines) == 6 and {line.split()[0] for line in lines} == {'2'}  # warm-up, calibration, once more, three rounds
+    assert len(set(lines[2:])) == 1  # every round does as much
+
+
+def test_a_ratio_is_taken_round_by_round():
+    slower, faster = Timing((2.0, 8.0, 3.0)), Timing((1.0, 2.0, 3.0))
+    assert timing.ratio(slower, faster) == (2.0, 1.0, 4.0)
+    assert slower.median == 3.0
+
+
+def test_a_row_knows_the_ratio_and_the_share_of_the_peak(monkeypatch):
+    found = {'own': Timing((1.0, 1.0)), 'peer': Timing((4.0, 2.0)), 'absent': Timing(error='torch is not installed')}
+    monkeypatch.setattr(timing, 'measure', lambda *args: found)
+    own, peer, absent = benchmark.compare(benchmark.Comparison('work', [], macs=5), 1, 2, 0.1, peak=20.0)
+    assert own['ratio'] is None and own['of_peak'] == 0.5 and peer['ratio'] == pytest.approx(0.375) and peer['seconds'] == 3.0
+    assert absent['seconds'] is None and absent['error'] == 'torch is not installed'
+    assert benchmark.shown(peer) == ('work', 'peer', '1', '3e+03', '2e+03', '4e+03', '0.38', '17%')
+    assert benchmark.shown(absent)[3:] == ('torch is not installed', '–', '–', '–', '–')
+
+
+def test_the_work_of_a_step_is_counted_without_the_gradient_that_nobody_needs():
+    model = config.ModelConfig((4, 8), hidden=(16,))
+    first, *others = (layer.macs for layer in cost.layers(model, (28, 28, 1), 10))
+    assert benchmark._step_macs(model) == 128 * (2 * first + 3 * sum(others))
+
+
+def test_exponents_are_slopes_of_logarithms():
+    rows = [{'what': f'side {n}', 'threads': 1, 'seconds': 3e-6 * n**2} for n in (16, 32, 64)]
+    rows += [{'what': 'side 128', 'threads': 1, 'seconds': None}]
+    ((name, threads, slope),) = benchmark.exponents(rows)
+    assert (name, threads) == ('side', 1) and slope == pytest.approx(2)
+
+
+def test_every_comparison_is_led_by_this_project_and_covers_what_the_table_of_ways_chooses():
+    for section, make in benchmark.SECTIONS.items():
+        for comparison in make():
+            names = [contender.name for contender in comparison.contenders]
+            assert len(set(names)) == len(names) and comparison.macs > 0
+            if section == 'lowerings':
+                assert names[0].endswith('(chosen)') and len(names) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('make', [contenders.engine_step, contenders.flax_step])
+def test_steps_run(make):
+    make(config.ModelConfig((2, 3), hidden=(4,)), batch_size=8, threads=1)(2)
+
+
+@pytest.mark.slow
+def test_layers_run():
+    fields = benchmark._layer(side=6, images=2, channels=3, features=4)
+    contenders.own_layer('tiled:2x2', threads=1, **fields)(2)
+    contenders.linen_local_layer(threads=1, **fields)(1)
+
+
+@pytest.mark.parametrize('kind', ['conv2d', 'local'])
+@pytest.mark.parametrize('kernel', [3, 4])
+def test_peers_in_pytorch_run_where_it_is_installed(kind, kernel):
+    pytest.importorskip('torch')
+    contenders.torch_layer(kind, threads=1, **benchmark._layer(side=6, kernel=kernel, images=2, channels=3, features=4))(1)
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
+    fields = benchmark._layer(side=6, images=2, channels=2, features=3)
+    pair = [Contender(name, contenders.own_layer, {'scheme': name, **fields}) for name in ('shared', 'local')]
+    monkeypatch.setitem(benchmark.SECTIONS, 'layers', lambda: [benchmark.Comparison('small', pair, 1000)])
+    assert run('--sections=layers', '--quick', f'--workdir={tmp_path}/w') == 0
+    report = json.loads((tmp_path / 'w' / 'benchmark.json').read_text())
+    assert [row['contender'] for row in report['rows']['layers']] == ['shared', 'local'] and report['peak']['1'] > 1e9
+    assert all(math.isfinite(row['seconds']) and row['error'] is None for row in report['rows']['layers'])
+    assert 'GFLOP/s in matrix products' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--sections=layer'], ['section', 'layers', 'steps']),
+        (['--threads=0'], ['threads', '0']),
+        (['--threads=1,x'], ['threads', '1,x']),
+        (['--threads=100000'], ['threads', 'cores']),
+        (['--slow'], ['slow', '--help']),
+        (['--sections=layers', '--workdir=/proc/none'], ['/proc/none']),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*args) == 2
+    err = capsys.readouterr().err
+    assert err.count('\n') == 1 and all(word in err for word in words), err
+    assert not list(tmp_path.iterdir())
