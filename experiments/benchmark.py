@@ -16,8 +16,9 @@ kernels    the convolution of that layer for larger filters, against PyTorch
 lowerings  every way to compute a convolution, the one that is taken first
 scaling    the convolution against filter size, side, batch and channels, with the exponent of its time
 
-`of peak` is the rate of the multiplications that convolutions and dense layers of these sizes take (`cost.py`; three times those of a forward
-pass, two thirds of that for a first layer) over that of a matrix product on the same threads. Ways that multiply less may pass 100 %.
+`of peak` is the rate of the multiplications that convolutions and dense layers of these sizes take (`cost.py`; three times those of a
+forward pass, two thirds of that for a first layer) over that of a matrix product on the same threads. Ways that multiply less may pass 100
+%.
 
 Measured on 2 cores with AVX2, jax 0.10.2, flax 0.12.8, PyTorch 2.13.0; own time over the peer's (eager or compiled, whichever is
 fastest), medians of 7 rounds:
