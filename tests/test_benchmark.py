@@ -1,23 +1,17 @@
 """The benchmark: what it asks for, how it counts, and what it says of a peer that is missing or fails. No test looks at a time."""
 
+import functools
 import json
 import math
 
 import pytest
+from commands import exit_status
 
 from cnn_research import config, cost
 from experiments import benchmark, contenders, timing
 from experiments.timing import Contender, Timing
 
-
-def run(*args):
-    """The command in this process; its exit status."""
-    benchmark.FLAGS.unparse_flags()
-    for name in benchmark.FLAGS:
-        benchmark.FLAGS[name].unparse()
-    with pytest.raises(SystemExit) as e:
-        benchmark.main(['benchmark', *args])
-    return e.value.code
+run = functools.partial(exit_status, benchmark)
 
 
 def counting(path, threads):

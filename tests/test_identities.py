@@ -1,6 +1,7 @@
 """The command `experiments.identities`: a trained network with batch norm goes from shared to dense and keeps every prediction."""
 
 import pytest
+from commands import exit_status
 
 from cnn_research import data
 from experiments import identities
@@ -18,9 +19,6 @@ def test_a_trained_network_keeps_its_predictions_as_it_becomes_dense():
 
 def test_bad_input_is_one_line_and_status_2(capsys, tmp_path):
     for args in (['--dataset=nonsuch'], ['--schemes=all']):
-        for name in identities.FLAGS:
-            identities.FLAGS[name].unparse()
-        with pytest.raises(SystemExit, match='2'):
-            identities.main(['identities', f'--workdir={tmp_path / "new"}', *args])
+        assert exit_status(identities, f'--workdir={tmp_path / "new"}', *args) == 2
         assert capsys.readouterr().err.count('\n') == 1
     assert not (tmp_path / 'new').exists()

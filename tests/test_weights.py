@@ -1,24 +1,18 @@
 """The command `experiments.weights`: what it prints, writes and refuses, and how little it takes."""
 
 import csv
+import functools
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from commands import exit_status
 
 from cnn_research import networks
 from experiments import weights
 
-
-def run(*args):
-    """The command in this process; its exit status."""
-    weights.FLAGS.unparse_flags()
-    for name in weights.FLAGS:
-        weights.FLAGS[name].unparse()
-    with pytest.raises(SystemExit) as e:
-        weights.main(['weights', *args])
-    return e.value.code
+run = functools.partial(exit_status, weights)
 
 
 def read(path):
