@@ -19,12 +19,12 @@ def keep() -> Path | None:
     be closed to others. Programs of another jaxlib, kind of processor or number of threads have folders of their own, for the bits that
     they compute may differ.
     """
-    base = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    folder = base / 'cnn_research' / f'jaxlib-{jaxlib.__version__}-{_machine()}'
     try:
+        base = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        folder = base / 'cnn_research' / f'jaxlib-{jaxlib.__version__}-{_machine()}'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except OSError:
+    except (OSError, RuntimeError):  # no home, or none that can be written
         return None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         return None

@@ -44,6 +44,10 @@ def test_programs_for_other_numbers_of_threads_are_kept_apart(tmp_path):
     assert run(tmp_path)[0] != run(tmp_path, NPROC='2')[0]
 
 
+def test_without_a_place_that_can_be_written_programs_are_compiled_anew():
+    assert run('/proc/none')[:2] == ('None', 0)
+
+
 @pytest.mark.parametrize('spoil', ['open to others', 'a link', 'a file'])
 def test_a_folder_that_others_could_write_is_not_used(tmp_path, spoil):
     folder = Path(run(tmp_path)[0])
