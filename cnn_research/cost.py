@@ -114,7 +114,7 @@ def total(model: config.ModelConfig, image: Shape, num_classes: int) -> Cost:
     return Cost(*(sum(getattr(row, field) for row in rows) for field in Cost._fields))
 
 
-def check_layer_fits(name: str, shapes: schemes.Shapes, itemsize: int = _FLOAT32) -> None:
+def check_layer_fits(name: str, shapes: schemes.Shapes, itemsize: int) -> None:
     """Stop before memory is touched. Raises InputError where parameters of these shapes are larger than the memory of this machine."""
     _check_fits(f'this {name} layer', itemsize * sum(math.prod(shape) for shape in shapes.values()))
 

@@ -8,7 +8,7 @@ Images are NHWC. Each map multiplies the patch under the filter with a kernel an
     locally_connected   y[n,i,j,f] = sum_{abc} x[n, si+a, sj+b, c] kernel[i,j,a,b,c,f]                 one kernel per position
     dense               y[n,i,j,f] = sum_{hwc} x[n,h,w,c] kernel[h,w,c,i,j,f]                          every pixel to every position
 
-How a convolution is computed, and with it tiled and low-rank ones, is chosen in `lowering.py` and nowhere else.
+How a convolution is computed, and with it a low-rank map, is chosen in `lowering.py` and nowhere else.
 """
 
 import functools

@@ -65,7 +65,6 @@ from experiments.timing import Contender
 BATCH = 128
 COLUMNS = ('what', 'contender', 'threads', 'ms', 'lowest', 'highest', 'own / this', 'of peak')
 PEERS = ('eager', 'eager channels-last', 'compiled channels-last')
-NONE = '–'
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string('sections', None, 'which sections, by name and separated by commas (all)', flag_values=FLAGS)
@@ -209,9 +208,9 @@ def exponents(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int, float]]:
 def shown(row: dict[str, Any]) -> tuple[str, ...]:
     """A row as people read it."""
     if row['error'] is not None:
-        return (row['what'], row['contender'], str(row['threads']), row['error'], NONE, NONE, NONE, NONE)
+        return (row['what'], row['contender'], str(row['threads']), row['error'], *[table.NONE] * 4)
     ms = (f'{1e3 * row[key]:.3g}' for key in ('seconds', 'lowest', 'highest'))
-    ratio = NONE if row['ratio'] is None else f'{row["ratio"]:.2f}'
+    ratio = table.NONE if row['ratio'] is None else f'{row["ratio"]:.2f}'
     return (row['what'], row['contender'], str(row['threads']), *ms, ratio, f'{row["of_peak"]:.0%}')
 
 

@@ -4,7 +4,6 @@ Every function makes a run: called with a count, it does the work so often and w
 Fashion-MNIST: no time depends on what they show. All train with Nesterov momentum 0.9 on batches drawn from uint8 images in memory.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -171,11 +170,7 @@ def convolution(way: str, g: Geometry, images: int, channels: int, features: int
     from cnn_research import lowering
 
     x, kernel = normal(images, *g.image, channels), normal(*g.kernel_size, channels, features)
-    return _in_a_loop(functools.partial(_third_last, lowering.WAYS[way], g), x, kernel)
-
-
-def _third_last(function: Any, g: Geometry, x: Any, kernel: Any) -> Any:
-    return function(x, kernel, g)
+    return _in_a_loop(lambda x, kernel: lowering.WAYS[way](x, kernel, g), x, kernel)
 
 
 def linen_local_layer(g: Geometry, images: int, channels: int, features: int, threads: int) -> Run:
