@@ -147,6 +147,7 @@ class DataConfig:
 class TrainConfig:
     """How it is learned. `warmup` is the share of all steps over which the rate rises linearly; weight decay is decoupled.
 
+    In training every image is moved by up to `shift` pixels along both axes (black comes in behind it), half of them mirrored if `flip`.
     At the start of epoch `relax_epoch` (from 0; None: never) every stage is embedded into the scheme `relax_to`, and learning goes on.
     `watch` also records test accuracy and the distance from the nearest convolution after every epoch; nothing is chosen by them.
     """
@@ -158,6 +159,8 @@ class TrainConfig:
     schedule: str = 'cosine'
     warmup: float = 0.05
     weight_decay: float = 0.0
+    shift: int = 0
+    flip: bool = False
     relax_epoch: int | None = None
     relax_to: str = 'dense'
     watch: bool = False
@@ -170,6 +173,9 @@ class TrainConfig:
         real('learning_rate', self.learning_rate, above=0.0)
         real('weight_decay', self.weight_decay, at_least=0.0)
         real('warmup', self.warmup, at_least=0.0, below=1.0)
+        errors.whole('shift', self.shift, 0)
+        if not isinstance(self.flip, bool):
+            raise errors.InputError(f'flip must be True or False, got {self.flip!r}')
         schemes.parse(self.relax_to)
         if self.relax_epoch is not None:
             real('relax_epoch', self.relax_epoch, at_least=0, below=self.epochs)

@@ -126,10 +126,15 @@ def check_training_fits(model: config.ModelConfig, image: Shape, num_classes: in
 
 
 def _check_fits(what: str, need: int) -> None:
-    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    have = memory()
     if need > have:
         text = f'{what} would need {human_bytes(need)}, this machine has {human_bytes(have)}'
         raise errors.InputError(f'{text}; counting is free: python -m experiments.weights')
+
+
+def memory() -> int:
+    """The bytes of memory of this machine."""
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def human_bytes(count: int) -> str:

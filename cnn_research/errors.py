@@ -20,5 +20,10 @@ def known(kind: str, name: str, names) -> InputError:
 
 def positive(name: str, value: int) -> None:
     """Raises InputError unless `value` is a whole number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f'{name} must be a whole number of at least 1, got {value!r}')
+    whole(name, value, 1)
+
+
+def whole(name: str, value: int, at_least: int) -> None:
+    """Raises InputError unless `value` is a whole number that is not too small."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InputError(f'{name} must be a whole number of at least {at_least}, got {value!r}')

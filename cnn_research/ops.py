@@ -16,7 +16,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from cnn_research import lowering
@@ -141,13 +140,3 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
     x = x[:, : rows * window, : columns * window].reshape(n, rows, window, columns * window, channels)
     x = functools.reduce(jnp.maximum, [x[:, :, a] for a in range(window)]).reshape(n, rows, columns, window, channels)
     return functools.reduce(jnp.maximum, [x[:, :, :, b] for b in range(window)])
-
-
-def place(images: jax.Array | np.ndarray, corners: jax.Array | np.ndarray, canvas: tuple[int, int]) -> jax.Array:
-    """Each image [N, h, w, C] on a black canvas [N, H, W, C] with its upper left pixel at `corners` [N, 2] (inside, not checked)."""
-
-    def one(image, corner):
-        empty = jnp.zeros((*canvas, image.shape[-1]), image.dtype)
-        return lax.dynamic_update_slice(empty, image, (corner[0], corner[1], jnp.zeros((), corner.dtype)))
-
-    return jax.vmap(one)(images, corners)

@@ -1,4 +1,4 @@
-"""A problem: one configuration on one data set, ready to be trained; its arrays, and the static facts that compiled programs depend on."""
+"""A problem: one configuration on one data set, ready to be trained; its arrays, and which facts of it compiled programs depend on."""
 
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple, Union
@@ -18,14 +18,40 @@ _POSITION_SEED = 1989
 
 
 @dataclasses.dataclass(frozen=True)
+class Program:
+    """What compiled training programs depend on, hashable: problems that agree in it share them."""
+
+    model: config.ModelConfig
+    image: tuple[int, int, int]  # what the network sees: (H, W, C)
+    num_classes: int
+    available: int  # training images of the data set, of which a problem may use a part
+    batch_size: int
+    optimizer: str
+    schedule: str
+    decays: bool
+    shift: int
+    flip: bool
+
+
+class Setting(NamedTuple):
+    """The numbers of a problem that its compiled programs are given when they run."""
+
+    train_size: np.int32
+    total_steps: np.int32
+    warmup_steps: np.int32
+    learning_rate: np.float32
+    weight_decay: np.float32
+
+
+@dataclasses.dataclass(frozen=True)
 class Problem:
-    """What a compiled training program depends on, hashable: two cells with equal problems share their compiled programs."""
+    """A configuration with what its data set adds: `available` training images, of which it uses `train_size`."""
 
     config: config.Config
     image: tuple[int, int, int]  # what the network sees: (H, W, C)
     num_classes: int
     train_size: int
-    first_step: int = 0  # steps that were taken before, as another problem (the network was relaxed)
+    available: int
 
     @property
     def batch_size(self) -> int:
@@ -37,6 +63,21 @@ class Problem:
         """Whole batches per epoch; the images left over change with the order of every epoch."""
         return self.train_size // self.batch_size
 
+    @property
+    def program(self) -> Program:
+        """What is compiled for it."""
+        c, train = self.config, self.config.train
+        sizes = (self.image, self.num_classes, self.available, self.batch_size)
+        return Program(c.model, *sizes, train.optimizer, train.schedule, train.weight_decay > 0, train.shift, train.flip)
+
+    @property
+    def setting(self) -> Setting:
+        """What is not."""
+        train, total = self.config.train, self.config.train.epochs * self.steps_per_epoch
+        warmup = min(round(train.warmup * total), total - 1)
+        counts = np.int32(self.train_size), np.int32(total), np.int32(warmup)
+        return Setting(*counts, np.float32(train.learning_rate), np.float32(train.weight_decay))
+
 
 class Examples(NamedTuple):
     """Images uint8 [N, h, w, C], labels int32 [N], and where each stands on the canvas int32 [N, 2] (None: no canvas)."""
@@ -47,12 +88,15 @@ class Examples(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """The splits of a problem in host memory (on the device only `train` is held, the others are None).
+    """The splits of a problem in host memory (on the device only `pool` is held of them, the others are None).
 
+    `pool`: all training images of the data set; `draw` int32 [available]: an order of them, of which the first train_size are `train`;
     `positions` [P, 2]: where training puts images (None: no canvas); `scale` [C] is what raw pixels are multiplied by.
     """
 
-    train: Examples
+    pool: Examples
+    draw: Array
+    train: Examples | None
     validation: Examples | None
     test: Examples | None
     unseen: Examples | None
@@ -70,15 +114,17 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
     """The problem that a configuration poses on a data set, checked as far as shapes and sizes go.
 
     Raises:
-      InputError: train_size above the data's, a canvas too small, a kernel or pool that does not fit, a network larger than
-        the memory of this machine.
+      InputError: train_size above the data's, a shift out of the image, a canvas too small, a kernel or pool that does not fit, a
+        network larger than the memory of this machine.
     """
     available = len(dataset.train_images)
     size = available if c.data.train_size is None else c.data.train_size
     if size > available:
         raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
+    if c.train.shift >= min(dataset.train_images.shape[1:3]):
+        raise errors.InputError(f'shift {c.train.shift} would move images of {dataset.name} out of themselves')
     _positions(c.data, dataset)
-    problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size)
+    problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size, available)
     for model in (c.model, c.final_model):
         cost.check_training_fits(model, problem.image, problem.num_classes, c.train.optimizer)
     return problem
@@ -90,14 +136,17 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
     Pixels are to be divided by the training images' root mean square (per channel) and nothing is subtracted: black stays 0, so that
     background, canvas and zero padding look the same to a filter.
     """
-    draw = np.random.RandomState(seed).permutation(len(dataset.train_images))[: problem.train_size]
-    if problem.train_size == len(dataset.train_images):
-        draw = np.arange(problem.train_size)
+    draw = np.arange(problem.available, dtype=np.int32)
+    if problem.train_size < problem.available:
+        draw = np.random.RandomState(seed).permutation(problem.available).astype(np.int32)
+    chosen = draw[: problem.train_size]
     seen, unseen = _positions(problem.config.data, dataset)
-    images = dataset.train_images[draw]
+    images = dataset.train_images[chosen]
     square = np.square(images, dtype=np.float32).mean(axis=(0, 1, 2), dtype=np.float64)
     return Arrays(
-        train=_standing(images, dataset.train_labels[draw], seen),
+        pool=Examples(dataset.train_images, dataset.train_labels, None),
+        draw=draw,
+        train=_standing(images, dataset.train_labels[chosen], seen),
         validation=_standing(dataset.validation_images, dataset.validation_labels, seen),
         test=_standing(dataset.test_images, dataset.test_labels, seen),
         unseen=None if unseen is None else _standing(dataset.test_images, dataset.test_labels, unseen),

@@ -1,60 +1,24 @@
-"""Training as pure functions: state, step, a chunk of steps as one program, exact evaluation, fit. `jit` is in `programs` alone."""
+"""The training loop: fit, for one seed or for several in one program; relaxation on the way; scores that count every example once."""
 
 import dataclasses
-import functools
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from cnn_research import config, cost, embedding, models, ops, sharing
+from cnn_research import cost, embedding, engine
+from cnn_research.engine import Metrics, State
 from cnn_research.problem import Array, Arrays, Examples, Problem
 
 _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
 _EVALUATION_BATCH = 256
-# For programs that run once in a while: on a CPU, machine code that is made in a third of the time.
-_ONCE = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-# What a seed is folded with before use, so that initial weights, data order and positions are independent draws.
-_INIT, _ORDER, _PLACE, _EMBED = range(4)
+_MEMORY_SHARE = 0.8  # of the device, for seeds that train together; scores and the allocator need some too
 
-
-class State(flax.struct.PyTreeNode):
-    """All that changes in training: steps done, parameters, batch statistics (empty without batch norm), optimizer state."""
-
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-
-
-class Metrics(NamedTuple):
-    """Sums over examples, to be divided once: loss (nats), correct predictions, number of examples."""
-
-    loss: Array
-    correct: Array
-    number: Array
-
-    def __add__(self, other: 'Metrics') -> 'Metrics':  # type: ignore[override]
-        return Metrics(*(a + b for a, b in zip(self, other)))
-
-    def means(self) -> dict[str, float]:
-        """Mean loss and accuracy."""
-        return {'loss': float(self.loss) / int(self.number), 'accuracy': int(self.correct) / int(self.number)}
-
-
-class Programs(NamedTuple):
-    """The compiled functions of one problem."""
-
-    init: Callable[..., State]
-    order: Callable[..., jax.Array]
-    chunk: Callable[..., tuple[State, Metrics]]
-    evaluate: Callable[..., Metrics]
+Watch = Callable[[Problem, State], dict[str, float]]
 
 
 class Fit(NamedTuple):
@@ -66,143 +30,19 @@ class Fit(NamedTuple):
     diverged: bool
 
 
-@functools.cache
-def programs(problem: Problem) -> Programs:
-    """Compile-once functions of a problem: seeds and epochs are arguments, so they share the compiled code."""
-    bind = functools.partial
-    return Programs(
-        init=jax.jit(bind(init, problem), compiler_options=_ONCE),
-        order=jax.jit(bind(epoch_order, problem), compiler_options=_ONCE),
-        chunk=jax.jit(bind(chunk, problem), donate_argnums=(0,)),
-        evaluate=jax.jit(bind(evaluate, problem)),
-    )
-
-
-def optimizer(c: config.TrainConfig, total_steps: int, first_step: int = 0) -> optax.GradientTransformation:
-    """The Optax optimizer with its schedule: linear warm-up, then cosine decay to zero, or constant; begun at step `first_step` of it."""
-    warmup = min(round(c.warmup * total_steps), total_steps - 1)
-    rate: optax.Schedule = optax.constant_schedule(c.learning_rate)
-    if c.schedule == 'cosine':
-        rate = optax.cosine_decay_schedule(c.learning_rate, total_steps - warmup)
-    if warmup:
-        # The first step is taken at 1 / warmup of the rate, not at zero, where it would do nothing.
-        rising = optax.linear_schedule(c.learning_rate / warmup, c.learning_rate, max(1, warmup - 1))
-        rate = optax.join_schedules([rising, rate], [warmup])
-    moves = optax.scale_by_adam() if c.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
-    decay = [optax.add_decayed_weights(c.weight_decay)] if c.weight_decay else []
-    return optax.chain(moves, *decay, optax.scale_by_learning_rate(lambda count: rate(count + first_step)))
-
-
-def _optimizer(problem: Problem) -> optax.GradientTransformation:
-    return optimizer(problem.config.train, problem.config.train.epochs * problem.steps_per_epoch, problem.first_step)
-
-
-def _model(problem: Problem) -> models.Network:
-    return models.Network(problem.config.model, problem.num_classes)
-
-
-def _logits(problem: Problem, variables: Any, x: jax.Array) -> jax.Array:
-    return cast(jax.Array, _model(problem).apply(variables, x))
-
-
-def _key(seed: jax.Array, purpose: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed), purpose)
-
-
-def init(problem: Problem, seed: jax.Array) -> State:
-    """The state before the first step."""
-    variables = _model(problem).init(_key(seed, _INIT), jnp.zeros((1, *problem.image)))
-    params = variables['params']
-    return State(jnp.zeros((), jnp.int32), params, variables.get('batch_stats', {}), _optimizer(problem).init(params))
-
-
-def epoch_order(problem: Problem, seed: jax.Array, epoch: jax.Array) -> jax.Array:
-    """The order of the training images in an epoch, int32 [train_size]: a pure function of (seed, epoch)."""
-    return jax.random.permutation(jax.random.fold_in(_key(seed, _ORDER), epoch), problem.train_size)
-
-
-def pixels(problem: Problem, scale: Array, images: Array, corners: Array | None) -> jax.Array:
-    """What the network sees: uint8 images [N, h, w, C], placed on the canvas where there is one, as scaled float32 [N, H, W, C]."""
-    if corners is not None:
-        images = ops.place(images, corners, problem.image[:2])
-    return jnp.asarray(images, jnp.float32) * scale
-
-
-def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
-    """Cross-entropy and hits of logits [N, K] against labels [N], each example counted `weights` [N] (0 or 1) times."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels) & (weights > 0)
-    # where, not a product: a padded row's loss may be anything
-    return Metrics(jnp.sum(jnp.where(weights > 0, losses, 0)), jnp.sum(hits, dtype=jnp.int32), jnp.sum(weights, dtype=jnp.int32))
-
-
-def step(problem: Problem, state: State, images: jax.Array, labels: jax.Array) -> tuple[State, Metrics]:
-    """One update on a batch of network inputs [B, H, W, C] and labels [B]."""
-
-    def loss(params):
-        variables = {'params': params, 'batch_stats': state.batch_stats}
-        logits, new = _model(problem).apply(variables, images, train=True, mutable=['batch_stats'])
-        metrics = measure(logits, labels, jnp.ones_like(labels))
-        return metrics.loss / labels.shape[0], (metrics, new.get('batch_stats', state.batch_stats))
-
-    grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
-    updates, opt_state = _optimizer(problem).update(grads, state.opt_state, state.params)
-    params = tie(problem, optax.apply_updates(state.params, updates), state.step + 1)
-    return State(state.step + 1, params, batch_stats, opt_state), metrics
-
-
-def tie(problem: Problem, params: Any, step: jax.Array) -> Any:
-    """What the stages' schemes make of the parameters after step number `step` (from 1): sharing in time happens here."""
-    tied = {}
-    for placed in cost.stages(problem.config.model, problem.image):
-        tied[placed.name] = sharing.after_step(placed.scheme, placed.geometry, params[placed.name], step)
-    return {**params, **tied}
-
-
-def chunk(
-    problem: Problem, state: State, data: Arrays, seed: jax.Array, order: jax.Array, first: jax.Array, count: jax.Array
-) -> tuple[State, Metrics]:
-    """`count` steps of an epoch from its step `first` on. Steps depend on nothing but the state, so any chunking gives the same bits."""
-    size = problem.batch_size
-
-    def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
-        state, total = carry
-        chosen = jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)
-        corners = None
-        if data.positions is not None:
-            key = jax.random.fold_in(_key(seed, _PLACE), state.step)
-            corners = data.positions[jax.random.randint(key, (size,), 0, len(data.positions))]
-        state, metrics = step(problem, state, pixels(problem, data.scale, data.train.images[chosen], corners), data.train.labels[chosen])
-        return state, total + metrics
-
-    nothing = Metrics(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, count, body, (state, nothing))
-
-
-def evaluate(problem: Problem, params: Any, batch_stats: Any, scale: Array, examples: Examples, weights: Array) -> Metrics:
-    """Metrics over one batch of examples, each counted `weights` [N] (0 or 1) times."""
-    variables = {'params': params, 'batch_stats': batch_stats}
-    logits = _logits(problem, variables, pixels(problem, scale, examples.images, examples.corners))
-    return measure(logits, jnp.asarray(examples.labels), jnp.asarray(weights))
-
-
-def _nothing() -> Metrics:
-    return Metrics(np.zeros((), np.float64), np.zeros((), np.int64), np.zeros((), np.int64))
-
-
 def score(problem: Problem, state: State, scale: Array, examples: Examples) -> dict[str, float]:
     """Mean loss and accuracy of a state on examples, each counted exactly once: what fills up the last batch is masked.
 
     All splits go through one compiled program, a batch at a time; the sums are kept in float64.
     """
     number, size = len(examples.labels), _EVALUATION_BATCH
-    total = _nothing()
+    total = Metrics(np.zeros(()), np.zeros((), np.int64), np.zeros((), np.int64))
     for first in range(0, number, size):
         # Rows past the end repeat the last one: any row will do, for it weighs nothing.
         rows = np.minimum(np.arange(first, first + size), number - 1)
         batch = jax.tree.map(lambda a, rows=rows: a[rows], examples)
         weights = (np.arange(first, first + size) < number).astype(np.int32)
-        total += jax.device_get(programs(problem).evaluate(state.params, state.batch_stats, scale, batch, weights))
+        total += jax.device_get(engine.programs(problem.program).evaluate(state.params, state.batch_stats, scale, batch, weights))
     return total.means()
 
 
@@ -210,11 +50,11 @@ def relax(problem: Problem, state: State, seed: int) -> tuple[Problem, State]:
     """The same network with the sharing that `relax_to` names, free to leave it: same outputs, a new optimizer, the schedule goes on."""
     c = problem.config
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    key = _key(jnp.uint32(seed), _EMBED)
+    key = engine.key(jnp.uint32(seed), engine.EMBED)
     model, embedded = embedding.embed_model(c.model, variables, problem.image, c.train.relax_to, key)
     freed = dataclasses.replace(c, model=model, train=dataclasses.replace(c.train, relax_epoch=None))
-    problem = dataclasses.replace(problem, config=freed, first_step=int(state.step))
-    return problem, State(state.step, embedded['params'], state.batch_stats, _optimizer(problem).init(embedded['params']))
+    problem = dataclasses.replace(problem, config=freed)
+    return problem, State(state.step, embedded['params'], state.batch_stats, engine.fresh(problem.program, embedded['params']))
 
 
 def fit(
@@ -222,41 +62,103 @@ def fit(
     data: Arrays,
     seed: int,
     on_progress: Callable[[float], None] = lambda share: None,
-    watch: Callable[[Problem, State], dict[str, float]] = lambda problem, state: {},
+    watch: Watch = lambda problem, state: {},
 ) -> Fit:
     """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite.
 
     `watch` is called after every epoch; what it returns is added to the epoch's entry in the history.
     """
-    p, epochs = programs(problem), problem.config.train.epochs
-    assert data.validation is not None
-    resident = data._replace(train=jax.tree.map(jnp.asarray, data.train), validation=None, test=None, unseen=None)
-    seed_ = np.uint32(seed)
-    state, history = p.init(seed_), []
-    pace = _Pace()
+    return fit_together(problem, [data], [seed], on_progress, watch)[0]
+
+
+def fit_together(
+    problem: Problem,
+    data: Sequence[Arrays],
+    seeds: Sequence[int],
+    on_progress: Callable[[float], None] = lambda share: None,
+    watch: Watch = lambda problem, state: {},
+) -> list[Fit]:
+    """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding."""
+    compiled = engine.together if len(seeds) > 1 else engine.programs
+    p, setting, epochs = compiled(problem.program), problem.setting, problem.config.train.epochs
+    resident, seeds_ = _resident(data), _stack([np.uint32(seed) for seed in seeds])
+    state, histories, pace = p.init(seeds_), [[] for _ in seeds], _Pace()  # type: ignore[var-annotated]
     for epoch in range(epochs):
         started = time.perf_counter()
         if epoch == problem.config.train.relax_epoch:
-            problem, state = relax(problem, state, seed)
-            p, pace = programs(problem), _Pace()
-        order, done = p.order(seed_, np.int32(epoch)), 0
-        total = _nothing()
-        while done < problem.steps_per_epoch and math.isfinite(total.loss):
+            freed = [relax(problem, one, seed) for one, seed in zip(_apart(state, len(seeds)), seeds)]
+            problem, state = freed[0][0], _stack([one for _, one in freed])
+            p, pace = compiled(problem.program), _Pace()
+        order, done = p.order(setting, seeds_, np.int32(epoch)), 0
+        total = Metrics(np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), np.zeros(len(seeds), np.int64))
+        while done < problem.steps_per_epoch and np.isfinite(total.loss).any():
             count = pace.next(problem.steps_per_epoch - done)
-            state, metrics = p.chunk(state, resident, seed_, order, np.int32(done), np.int32(count))
+            state, metrics = p.chunk(setting, state, resident, seeds_, order, np.int32(done), np.int32(count))
             total += jax.device_get(metrics)
             done += count
             pace.finished(count)
             on_progress((epoch + done / problem.steps_per_epoch) / epochs)
-        finite = math.isfinite(total.loss)
-        entry = {'epoch': epoch + 1, **_named('train', total.means() if finite else None)}
-        entry |= _named('validation', score(problem, state, data.scale, data.validation) if finite else None)
-        entry |= watch(problem, state) if finite else {}
-        history.append(entry | {'seconds': time.perf_counter() - started})
-        if not finite:
+        for one, arrays, sums, history in zip(_apart(state, len(seeds)), data, map(Metrics, *total), histories):
+            if not history or history[-1]['train_loss'] is not None:
+                history.append({'epoch': epoch + 1, **_entry(problem, one, arrays, sums, watch), 'seconds': time.perf_counter() - started})
+        if not np.isfinite(total.loss).any():
             break
+    return [Fit(problem, one, history, _diverged(history)) for one, history in zip(_apart(state, len(seeds)), histories)]
+
+
+def at_once(problem: Problem, data: Arrays) -> int:
+    """How many seeds of the problem fit into the memory of the device, at least one: by what the compiler says that one of them takes."""
+    p, seed = engine.programs(problem.program), np.uint32(0)
+    state = jax.eval_shape(p.init, seed)
+    order = jax.eval_shape(p.order, problem.setting, seed, np.int32(0))
+    shapes = jax.eval_shape(lambda arrays: arrays, _resident([data]))
+    one = p.chunk.lower(problem.setting, state, shapes, seed, order, np.int32(0), np.int32(1)).compile().memory_analysis()  # type: ignore[attr-defined]
+    images = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.pool))
+    each = one.temp_size_in_bytes + one.argument_size_in_bytes + one.output_size_in_bytes - images
+    device = jax.local_devices()[0]
+    memory = (device.memory_stats() or {}).get('bytes_limit') or cost.memory()
+    return max(1, int((_MEMORY_SHARE * memory - images) // each))
+
+
+def _resident(data: Sequence[Arrays]) -> Arrays:
+    """What is held on the device: the images once, draw and scale of every seed."""
+    return jax.tree.map(
+        jnp.asarray,
+        Arrays(
+            pool=data[0].pool,
+            draw=_stack([arrays.draw for arrays in data]),
+            train=None,
+            validation=None,
+            test=None,
+            unseen=None,
+            positions=data[0].positions,
+            scale=_stack([arrays.scale for arrays in data]),
+        ),
+    )
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    """Trees of several seeds as one whose leaves have the seeds as their first axis; one alone stays as it is."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if len(trees) > 1 else trees[0]
+
+
+def _apart(tree: Any, number: int) -> list[Any]:
+    """The inverse of `_stack`."""
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(number)] if number > 1 else [tree]
+
+
+def _entry(problem: Problem, state: State, data: Arrays, sums: Metrics, watch: Watch) -> dict[str, Any]:
+    """What the history says of an epoch; None throughout when its loss was not finite."""
+    assert data.validation is not None
+    if not math.isfinite(sums.loss):
+        return _named('train', None) | _named('validation', None)
+    scores = _named('validation', score(problem, state, data.scale, data.validation))
+    return _named('train', sums.means()) | scores | watch(problem, state)
+
+
+def _diverged(history: Sequence[dict[str, Any]]) -> bool:
     last = history[-1]['validation_loss']
-    return Fit(problem, state, history, last is None or not math.isfinite(last))
+    return last is None or not math.isfinite(last)
 
 
 def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None]:

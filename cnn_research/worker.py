@@ -1,5 +1,6 @@
 """What a worker process does: claim a cell, train it, score it, record it, until all cells are done."""
 
+import contextlib
 import functools
 import math
 import os
@@ -7,7 +8,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import compiled, cost, errors, ledger, problem, projection, sweep, train
+from cnn_research import compiled, cost, engine, errors, ledger, problem, projection, sweep, train
 from cnn_research.data import Dataset, load
 
 _WAIT = 0.5  # seconds between looks at cells that another process holds
@@ -32,12 +33,11 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
     try:
         dataset = load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
         book = ledger.Ledger(folder)
-        left = {cell.name: cell for cell in cells}
+        left = teams(cells, jax.default_backend())
         while left:
-            claimed = [name for name in list(left) if _claim_and_run(book, experiment, left[name], before.get(name), dataset, news)]
-            for name in claimed:
-                del left[name]
-            if left and not claimed:
+            count = sum(map(len, left))
+            left = [team for team in (_claim_and_run(book, experiment, team, before, dataset, news) for team in left) if team]
+            if left and count == sum(map(len, left)):
                 time.sleep(_WAIT)
     except errors.InputError as e:
         news.put(('error', '', str(e)))
@@ -45,50 +45,103 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
         news.join_thread()
 
 
+def teams(cells: Sequence[sweep.Cell], platform: str) -> list[list[sweep.Cell]]:
+    """The cells that run as one program: on an accelerator those that differ in their seed alone; on a CPU each by itself.
+
+    (Under `vmap` convolutions become grouped ones, which a CPU computes several times slower; there a process per core has its own seed.)
+    """
+    if platform == 'cpu':
+        return [[cell] for cell in cells]
+    found: dict[Any, list[sweep.Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.arm, cell.purpose, cell.config), []).append(cell)
+    return list(found.values())
+
+
 def _claim_and_run(
-    book: ledger.Ledger, experiment: str, cell: sweep.Cell, before: dict[str, Any] | None, dataset: Dataset, news: Any
-) -> bool:
-    """Whether the cell is done now, by this process or by another; `before` is its row, if any, when the sweep started (it failed)."""
-    with book.claim(cell.name) as mine:
-        if not mine:
-            return False
-        if book.results().get(cell.name) == before:
-            row, history, params = run_cell(experiment, cell, dataset, lambda share: news.put(('progress', cell.name, share)))
-            book.record(row, history, params)
-    news.put(('done', cell.name, 1.0))
-    return True
+    book: ledger.Ledger, experiment: str, team: list[sweep.Cell], before: dict[str, Any], dataset: Dataset, news: Any
+) -> list[sweep.Cell]:
+    """The cells of the team that are still not done, for another process holds them."""
+    with contextlib.ExitStack() as claims:
+        mine = [cell for cell in team if claims.enter_context(book.claim(cell.name))]
+        rows = book.results()
+        todo = [cell for cell in mine if rows.get(cell.name) == before.get(cell.name)]
+
+        def on_progress(share: float) -> None:
+            for cell in todo:
+                news.put(('progress', cell.name, share))
+
+        if todo:
+            for row, history, params in run_team(experiment, todo, dataset, on_progress):
+                book.record(row, history, params)
+    for cell in mine:
+        news.put(('done', cell.name, 1.0))
+    return [cell for cell in team if cell not in mine]
 
 
-def run_cell(
-    experiment: str, cell: sweep.Cell, dataset: Dataset, on_progress=lambda share: None
-) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]]:
+Result = tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]]
+
+
+def run_cell(experiment: str, cell: sweep.Cell, dataset: Dataset, on_progress: Callable[[float], None] = lambda share: None) -> Result:
     """Train and score one cell: (row of results, rows of history, parameters by path).
 
     A run whose loss is not finite is `diverged`; one that raises is `failed` with its last line; neither stops the sweep.
     """
-    started = time.perf_counter()
+    return run_team(experiment, [cell], dataset, on_progress)[0]
+
+
+def run_team(
+    experiment: str, team: Sequence[sweep.Cell], dataset: Dataset, on_progress: Callable[[float], None] = lambda share: None
+) -> list[Result]:
+    """`run_cell` for cells that differ in their seed alone, in one program, or in as many as memory asks for.
+
+    If one of several raises, the halves of the team are tried by themselves. `seconds` is a cell's share of the time.
+    """
+    started, cell = time.perf_counter(), team[0]
     posed = problem.make(cell.config, dataset)
-    row = _facts(experiment, cell, posed)
-    history: list[dict[str, Any]] = []
-    params: dict[str, np.ndarray] = {}
+    rows = [_facts(experiment, one, posed) for one in team]
     try:
-        data = problem.arrays(posed, dataset, cell.seed)
-        watch = watched(data) if cell.config.train.watch and cell.purpose != 'tune' else lambda problem, state: {}
-        fit = train.fit(posed, data, cell.seed, on_progress, watch)
-        history = [{'cell': cell.name, **_who(cell), **{k: _finite(v) for k, v in entry.items()}} for entry in fit.history]
-        row |= _scores(fit, data, cell.purpose)
-        row['status'] = 'diverged' if fit.diverged else 'ok'
-        params = {} if fit.diverged else flatten(fit.state) | {'scale': np.asarray(data.scale)}
+        data = [problem.arrays(posed, dataset, one.seed) for one in team]
+        if len(team) > 1 and len(team) > (most := train.at_once(posed, data[0])):
+            return _in_parts(experiment, team, dataset, on_progress, most)
+        watch = watched(data[0]) if cell.config.train.watch and cell.purpose != 'tune' else lambda problem, state: {}
+        fits = train.fit_together(posed, data, [one.seed for one in team], on_progress, watch)
+        results = [_result(*all_of_it) for all_of_it in zip(rows, team, fits, data)]
     except Exception as e:  # anything a training can raise, out of memory included: the other cells go on
         traceback.print_exc()
-        row |= {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}
-    return row | {'seconds': time.perf_counter() - started}, history, params
+        if len(team) > 1:
+            return _in_parts(experiment, team, dataset, on_progress, (len(team) + 1) // 2)
+        results = [(rows[0] | {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}, [], {})]
+    seconds = (time.perf_counter() - started) / len(team)
+    return [(row | {'seconds': seconds}, history, params) for row, history, params in results]
 
 
-def watched(data: problem.Arrays) -> Callable[[problem.Problem, train.State], dict[str, float]]:
+def _in_parts(
+    experiment: str, team: Sequence[sweep.Cell], dataset: Dataset, on_progress: Callable[[float], None], size: int
+) -> list[Result]:
+    """The team in parts of so many cells, one after the other."""
+    results: list[Result] = []
+
+    def of_part(share: float, first: int, number: int) -> None:
+        on_progress((first + number * share) / len(team))
+
+    for first in range(0, len(team), size):
+        part = team[first : first + size]
+        heard = functools.partial(of_part, first=first, number=len(part))
+        results += run_team(experiment, part, dataset, heard)
+    return results
+
+
+def _result(row: dict[str, Any], cell: sweep.Cell, fit: train.Fit, data: problem.Arrays) -> Result:
+    history = [{'cell': cell.name, **_who(cell), **{k: _finite(v) for k, v in entry.items()}} for entry in fit.history]
+    row = row | _scores(fit, data, cell.purpose) | {'status': 'diverged' if fit.diverged else 'ok'}
+    return row, history, {} if fit.diverged else flatten(fit.state) | {'scale': np.asarray(data.scale)}
+
+
+def watched(data: problem.Arrays) -> Callable[[problem.Problem, engine.State], dict[str, float]]:
     """What `fit` records after every epoch of a watched training: test accuracy, and the distance from the nearest convolution."""
 
-    def watch(posed: problem.Problem, state: train.State) -> dict[str, float]:
+    def watch(posed: problem.Problem, state: engine.State) -> dict[str, float]:
         assert data.test is not None
         accuracy = train.score(posed, state, data.scale, data.test)['accuracy']
         return {'test_accuracy': accuracy, 'distance': projection.distance(posed.config.model, {'params': state.params}, posed.image)}
@@ -96,7 +149,7 @@ def watched(data: problem.Arrays) -> Callable[[problem.Problem, train.State], di
     return watch
 
 
-def flatten(state: train.State) -> dict[str, np.ndarray]:
+def flatten(state: engine.State) -> dict[str, np.ndarray]:
     """Parameters and batch statistics by path, as 'params/stage_0/kernel'."""
     tree = {'params': state.params, 'batch_stats': state.batch_stats}
     return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree, sep='/').items()}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnn_research import ablation, config, files, ledger, ops, stats, trained
+from cnn_research import ablation, config, files, images, ledger, stats, trained
 from cnn_research.data import Dataset, canvas
 from cnn_research.report import figures, page, table
 
@@ -128,7 +128,7 @@ def first_layers(book: ledger.Ledger, arms, main, dataset: Dataset, base: config
     image = dataset.test_images[0]
     if base.data.canvas:
         corner = canvas.positions(base.data.train_positions or 'any', image.shape[:2], base.data.canvas)[0]
-        image = np.asarray(ops.place(image[None], corner[None], base.data.canvas)[0])
+        image = np.asarray(images.place(image[None], corner[None], base.data.canvas)[0])
     result: list[figures.FilterExample] = []
     for arm in arms:
         done = sorted((row['seed'], row['cell']) for row in main if row['arm'] == arm and row['status'] == 'ok')

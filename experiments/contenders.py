@@ -32,22 +32,23 @@ def engine_step(model: config.ModelConfig, batch_size: int, threads: int) -> Run
     """Training steps of this engine: a chunk of steps as one compiled program."""
     import jax
 
-    from cnn_research import problem, train
+    from cnn_research import engine, problem
 
     c = config.Config(
         model, config.DataConfig('fashion_mnist'), config.TrainConfig(batch_size=batch_size, optimizer='sgd', learning_rate=1e-3)
     )
-    posed = problem.Problem(c, (SIDE, SIDE, 1), CLASSES, IMAGES)
-    programs, seed = train.programs(posed), np.uint32(0)
-    examples = jax.device_put(problem.Examples(*images(), None))
-    data = problem.Arrays(examples, None, None, None, None, np.full(1, 1 / 255, np.float32))
-    order, state = programs.order(seed, np.int32(0)), programs.init(seed)
+    posed = problem.Problem(c, (SIDE, SIDE, 1), CLASSES, IMAGES, IMAGES)
+    programs, setting, seed = engine.programs(posed.program), posed.setting, np.uint32(0)
+    pool = problem.Examples(*images(), None)
+    scale, draw = np.full(1, 1 / 255, np.float32), np.arange(IMAGES, dtype=np.int32)
+    data = jax.device_put(problem.Arrays(pool, draw, None, None, None, None, None, scale))
+    order, state = programs.order(setting, seed, np.int32(0)), programs.init(seed)
 
     def run(count: int) -> None:
         nonlocal state
         while count:
             steps = min(count, posed.steps_per_epoch)
-            state, _ = programs.chunk(state, data, seed, order, np.int32(0), np.int32(steps))
+            state, _ = programs.chunk(setting, state, data, seed, order, np.int32(0), np.int32(steps))
             count -= steps
         jax.block_until_ready(state)
 

@@ -48,6 +48,8 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_TRAIN, 'schedule', config.SCHEDULES, 'what the rate does after its linear warm-up'),
     (_TRAIN, 'warmup', float, 'share of all steps in which the rate rises'),
     (_TRAIN, 'weight_decay', float, 'decoupled weight decay'),
+    (_TRAIN, 'shift', int, 'augmentation: move every training image by up to so many pixels'),
+    (_TRAIN, 'flip', bool, 'augmentation: mirror training images, left for right, half of the time'),
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
 _CAN_BE_NONE = ('canvas', 'unseen_positions')
@@ -60,7 +62,7 @@ def define() -> None:
         return
     for _, name, kind, text in _TABLE:
         if kind is bool:
-            flags.DEFINE_bool(name, False, text)
+            flags.DEFINE_bool(name, None, text)
         elif kind is int:
             flags.DEFINE_integer(name, 5 if name == 'seeds' else None, text)
         elif kind is float:
@@ -106,6 +108,8 @@ def _shown_default(experiment: ablation.Experiment, name: str) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
     if isinstance(value, tuple):
         return ('x' if name == 'canvas' else ',').join(map(str, value)) or 'none'
     return 'none' if value is None else str(value)

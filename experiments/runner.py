@@ -75,6 +75,13 @@ def guarded(name: str, job: Callable[[], int], after_interrupt: str) -> NoReturn
         sys.exit(128 + number)
 
 
+def _macs(c: config.Config, image: cost.Shape, classes: int) -> int:
+    """Multiply-adds of an image, on average over the epochs, before and after the network is relaxed."""
+    before, after = (cost.total(model, image, classes).macs for model in (c.model, c.final_model))
+    share = (c.train.relax_epoch or 0) / c.train.epochs
+    return round(share * before + (1 - share) * after)
+
+
 def _raise_interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
@@ -101,8 +108,7 @@ def run(experiment: ablation.Experiment, command: str) -> int:
         cells = []
         for arm, rate, purpose in wanted:
             c = dataclasses.replace(configs[arm], train=dataclasses.replace(configs[arm].train, learning_rate=rate))
-            macs = cost.total(c.final_model, image, classes).macs
-            cells += [sweep.Cell(arm, seed, c, macs, purpose) for seed in seeds]
+            cells += [sweep.Cell(arm, seed, c, _macs(c, image, classes), purpose) for seed in seeds]
         return cells
 
     seeds, workers = range(f.seeds), f.workers or sweep.default_workers()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_research import config, errors, ops, problem
+from cnn_research import config, errors, images, problem
 from cnn_research.data import Dataset, canvas
 
 SIDES = st.integers(1, 9)
@@ -78,12 +78,12 @@ def test_without_leaves_out_the_others_and_keeps_the_order():
 @given(st.sampled_from([(2, 3, 1), (3, 2, 3)]), st.randoms(use_true_random=False))
 def test_place_puts_exact_pixels_and_leaves_black_elsewhere(image, random):
     size, rng = (5, 6), np.random.default_rng(random.getrandbits(32))
-    images = rng.integers(1, 256, (4, *image), np.uint8)
-    corners = np.array([[random.randint(0, 5 - image[0]), random.randint(0, 6 - image[1])] for _ in images], np.int32)
+    pictures = rng.integers(1, 256, (4, *image), np.uint8)
+    corners = np.array([[random.randint(0, 5 - image[0]), random.randint(0, 6 - image[1])] for _ in pictures], np.int32)
     expected = np.zeros((4, *size, image[2]), np.uint8)
-    for picture, pixels, (row, column) in zip(expected, images, corners):
+    for picture, pixels, (row, column) in zip(expected, pictures, corners):
         picture[row : row + image[0], column : column + image[1]] = pixels
-    placed = ops.place(images, corners, size)
+    placed = images.place(pictures, corners, size)
     assert placed.dtype == np.uint8
     np.testing.assert_array_equal(placed, expected)
 

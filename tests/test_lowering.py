@@ -13,7 +13,7 @@ from jax import lax
 from test_sharing import compiled, geometries
 from test_train import BASE, posed
 
-from cnn_research import direct, frequency, lowering, ops, train
+from cnn_research import direct, engine, frequency, lowering, ops
 from cnn_research.config import ModelConfig
 from cnn_research.geometry import PADDINGS, Geometry
 
@@ -117,15 +117,14 @@ def test_training_is_the_same_by_every_way(scheme, x64, monkeypatch):
     model = ModelConfig((8, 3), (3, 2), (1, 1), (2, 1), (scheme,) * 2, norm='batch', head='gmp')
     p, arrays, _ = posed(dataclasses.replace(BASE, model=model))
     arrays = jax.tree.map(lambda a: a.astype(np.float64) if a.dtype == np.float32 else a, arrays)
-    data, order = arrays._replace(validation=None, test=None, unseen=None), jnp.arange(96, dtype=jnp.int32)
-    state = jax.jit(functools.partial(train.init, p))(np.uint32(0))
+    data, order = arrays._replace(train=None, validation=None, test=None, unseen=None), jnp.arange(96, dtype=jnp.int32)
+    state = jax.jit(functools.partial(engine.init, p.program))(np.uint32(0))
     state = jax.tree.map(lambda a: a.astype(np.float64) if a.dtype == np.float32 else a, state)
 
     def run(way):
         monkeypatch.setattr(lowering, 'choose', lambda *args: way)
-        return jax.jit(lambda s, data: lax.fori_loop(0, 4, lambda _, s: train.chunk(p, s, data, np.uint32(0), order, 0, 5)[0], s))(
-            state, data
-        )
+        steps = functools.partial(engine.chunk, p.program, p.setting)
+        return jax.jit(lambda s, data: lax.fori_loop(0, 4, lambda _, s: steps(s, data, np.uint32(0), order, 0, 5)[0], s))(state, data)
 
     expected = run('patches')
     assert int(expected.step) == 20

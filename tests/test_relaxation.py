@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_train import BASE, noise, posed
 
-from cnn_research import config, errors, problem, projection, sweep, train, trained, worker
+from cnn_research import config, engine, errors, problem, projection, sweep, train, trained, worker
 from cnn_research.config import ModelConfig, TrainConfig
 from cnn_research.ledger import Ledger
 
@@ -29,7 +29,7 @@ def test_freeing_keeps_every_output_and_starts_the_optimizer_anew(to):
     p, arrays, _ = posed(freed(1, to))
     fit = train.fit(dataclasses.replace(p, config=dataclasses.replace(p.config, train=dataclasses.replace(TWO.train, epochs=1))), arrays, 0)
     after, state = train.relax(p, fit.state, 0)
-    assert after.config.model.sharing == (to,) and after.first_step == int(state.step) == 6
+    assert after.config.model.sharing == (to,) and int(state.step) == 6
     for split in (arrays.test, arrays.unseen):
         before, now = (train.score(q, s, arrays.scale, split) for q, s in ((p, fit.state), (after, state)))
         assert now['accuracy'] == before['accuracy'] and now['loss'] == pytest.approx(before['loss'], rel=1e-5)
@@ -48,16 +48,20 @@ def test_a_relaxed_training_is_the_other_one_until_then_and_leaves_it_after():
 
 
 def test_the_schedule_goes_on():
-    def rates(first, steps):
-        optimizer = train.optimizer(TrainConfig(learning_rate=0.1), 20, first)
-
-        def step(state, _):
-            updates, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
-            return state, -updates
-
-        return np.asarray(jax.lax.scan(step, optimizer.init(jnp.zeros(())), length=steps)[1])
-
-    np.testing.assert_allclose(rates(7, 13), rates(0, 20)[7:], rtol=1e-4, atol=1e-7)
+    """A step is taken at the rate of its number in the whole training, be the optimizer new."""
+    c = dataclasses.replace(TWO, train=dataclasses.replace(TWO.train, optimizer='sgd', learning_rate=0.1))
+    p, arrays, _ = posed(c)
+    state = engine.programs(p.program).init(np.uint32(0)).replace(step=jnp.int32(7))
+    x, labels = arrays.train.images[:16] * arrays.scale, arrays.train.labels[:16]
+    x = np.pad(x, ((0, 0), (0, 3), (0, 3), (0, 0)))
+    moved = []
+    for rate in (p.setting.learning_rate, 2 * p.setting.learning_rate):
+        after, _ = engine.step(p.program, p.setting._replace(learning_rate=rate), state, x, labels)
+        moved.append(after.params['classes']['bias'] - state.params['classes']['bias'])
+    np.testing.assert_allclose(moved[1], 2 * moved[0], rtol=1e-5)
+    fresh, _ = engine.step(p.program, p.setting, state.replace(step=jnp.int32(0)), x, labels)
+    share = engine.learning_rate('cosine', p.setting, 7) / engine.learning_rate('cosine', p.setting, 0)
+    np.testing.assert_allclose(moved[0], share * (fresh.params['classes']['bias'] - state.params['classes']['bias']), rtol=1e-4)
 
 
 def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_it_ended(tmp_path):
@@ -85,6 +89,6 @@ def test_bad_relaxations_are_refused():
     assert config.Config(ModelConfig(), train=TrainConfig(relax_epoch=0, relax_to='local')).final_model.sharing == ('local',) * 2
     local = dataclasses.replace(freed(1, 'shared'), model=BASE.model.with_sharing('local'))
     p = problem.make(local, noise())
-    state = train.programs(p).init(np.uint32(0))
+    state = engine.programs(p.program).init(np.uint32(0))
     with pytest.raises(errors.InputError, match='stage_0: no embedding of local into shared'):
         train.relax(p, state, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_research import data, models, problem, sweep, train, worker
+from cnn_research import data, engine, models, problem, sweep, train, worker
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.data import Dataset
 
@@ -35,7 +35,7 @@ def posed(c=BASE, dataset=None):
     """A problem, its arrays, and its compiled programs."""
     dataset = dataset or noise()
     p = problem.make(c, dataset)
-    return p, problem.arrays(p, dataset, 0), train.programs(p)
+    return p, problem.arrays(p, dataset, 0), engine.programs(p.program)
 
 
 def same_bits(a, b):
@@ -46,22 +46,35 @@ def same_bits(a, b):
 
 def run_in_chunks(counts, seed=0):
     """The state and the summed metrics after the first steps of the first epoch, taken so many at a time."""
-    _, arrays, programs = posed()
-    arrays, seed = arrays._replace(validation=None, test=None, unseen=None), np.uint32(seed)
-    state, order, first, total = programs.init(seed), programs.order(seed, np.int32(0)), 0, []
+    p, arrays, programs = posed()
+    arrays, seed = arrays._replace(train=None, validation=None, test=None, unseen=None), np.uint32(seed)
+    state, order, first, total = programs.init(seed), programs.order(p.setting, seed, np.int32(0)), 0, []
     for count in counts:
-        state, metrics = programs.chunk(state, arrays, seed, order, np.int32(first), np.int32(count))
+        state, metrics = programs.chunk(p.setting, state, arrays, seed, order, np.int32(first), np.int32(count))
         first, total = first + count, [*total, metrics]
     return state, total
 
 
-def test_the_order_of_an_epoch_is_a_permutation_that_seed_and_epoch_fix():
-    p, _, programs = posed()
-    orders = {(s, e): np.asarray(programs.order(np.uint32(s), np.int32(e))) for s in (0, 1) for e in (0, 1)}
+@pytest.mark.parametrize('size', [96, 50])
+def test_the_order_of_an_epoch_is_a_permutation_that_seed_and_epoch_fix(size):
+    p, _, programs = posed(dataclasses.replace(BASE, data=dataclasses.replace(PLACED, train_size=size)))
+    orders = {(s, e): np.asarray(programs.order(p.setting, np.uint32(s), np.int32(e))) for s in (0, 1) for e in (0, 1)}
     for (seed, epoch), order in orders.items():
-        np.testing.assert_array_equal(np.sort(order), np.arange(96))
-        np.testing.assert_array_equal(order, train.epoch_order(p, np.uint32(seed), np.int32(epoch)))
-    assert len({order.tobytes() for order in orders.values()}) == 4
+        np.testing.assert_array_equal(np.sort(order[:size]), np.arange(size))
+        np.testing.assert_array_equal(order, engine.epoch_order(p.program, p.setting, np.uint32(seed), np.int32(epoch)))
+    assert len({order[:size].tobytes() for order in orders.values()}) == 4
+
+
+def test_training_looks_at_the_images_of_the_draw_and_at_no_other():
+    p, arrays, _ = posed(dataclasses.replace(BASE, data=dataclasses.replace(PLACED, train_size=40)))
+    others = np.setdiff1d(np.arange(96), arrays.draw[:40])
+    changed = np.array(arrays.pool.images)
+    changed[others] = 255 - changed[others]
+    same = train.fit(p, arrays._replace(pool=arrays.pool._replace(images=changed)), 0)
+    assert same_bits(same.state, train.fit(p, arrays, 0).state)
+    changed[arrays.draw[0]] = 0
+    assert not same_bits(same.state, train.fit(p, arrays._replace(pool=arrays.pool._replace(images=changed)), 0).state)
+    np.testing.assert_array_equal(arrays.pool.images[arrays.draw[:40]], arrays.train.images)
 
 
 def test_chunking_changes_no_bit():
@@ -84,20 +97,25 @@ def test_the_seed_fixes_every_bit_of_a_training():
     assert [entry['epoch'] for entry in first.history] == [1, 2]
 
 
-def test_further_seeds_and_epochs_compile_nothing(caplog):
-    p, arrays, programs = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, learning_rate=1e-3)))
+def test_seeds_epochs_train_sizes_and_rates_compile_nothing(caplog):
+    """One of each is compiled, whatever the numbers are; another shape is another program."""
+    one = dataclasses.replace(BASE.train, learning_rate=1e-3, weight_decay=0.1)
 
-    def compilations(seed):
+    def compilations(seed, train_size=None, **fields):
+        c = dataclasses.replace(BASE, data=dataclasses.replace(PLACED, train_size=train_size), train=dataclasses.replace(one, **fields))
+        p, arrays, _ = posed(c)
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
             fit = train.fit(p, arrays, seed)
-            train.score(p, fit.state, arrays.scale, arrays.validation)
+            train.score(p, fit.state, arrays.scale, arrays.train)
         return [record.message for record in caplog.records if 'compil' in record.message.lower()]
 
     assert compilations(0)
-    assert compilations(1) == compilations(2) == []
+    assert compilations(1) == compilations(2, epochs=3) == compilations(0, train_size=50) == compilations(3, train_size=16) == []
+    assert compilations(0, learning_rate=0.1, warmup=0.5) == compilations(0, weight_decay=0.2, train_size=33) == []
+    programs = posed(dataclasses.replace(BASE, train=one))[2]
     assert [f._cache_size() for f in (programs.init, programs.order, programs.chunk, programs.evaluate)] == [1] * 4
-    assert train.programs(problem.make(p.config, noise())) is programs
+    assert compilations(0, batch_size=8)
 
 
 @pytest.mark.parametrize('split', ['test', 'unseen'])
@@ -119,7 +137,7 @@ def test_evaluation_counts_every_example_exactly_once(split):
 
 def test_what_fills_a_batch_is_not_measured():
     logits, labels = np.array([[2.0, 1], [0, 3], [np.nan, 0], [9, 0]], np.float32), np.array([0, 0, 0, 0])
-    metrics = train.measure(logits, labels, np.array([1, 1, 0, 0]))
+    metrics = engine.measure(logits, labels, np.array([1, 1, 0, 0]))
     expected = math.log(1 + math.exp(-1)) + math.log(1 + math.exp(3))
     assert (float(metrics.loss), int(metrics.correct), int(metrics.number)) == (pytest.approx(expected, rel=1e-6), 1, 2)
 
@@ -134,45 +152,35 @@ def test_batch_statistics_are_learned_in_training_and_used_in_evaluation():
     assert losses[0] != losses[1]
 
 
-def rates(total=20, **fields):
-    """The learning rate of every step: what Adam takes off a weight whose gradient is always 1."""
-    optimizer = train.optimizer(TrainConfig(learning_rate=0.1, **fields), total)
-
-    def step(state, _):
-        updates, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
-        return state, -updates
-
-    return np.asarray(jax.lax.scan(step, optimizer.init(jnp.zeros(())), length=total)[1])
+def setting(total=20, **fields):
+    """The numbers of a training of so many steps, one an epoch."""
+    return problem.Problem(Config(ModelConfig(), train=TrainConfig(total, 1, **fields)), (6, 6, 1), 2, 1, 1).setting
 
 
-@pytest.mark.parametrize('warmup', [0.0, 0.2])
-def test_the_rate_rises_linearly_then_falls_as_a_cosine_or_stays(warmup):
-    steps, rising = np.arange(20), round(20 * warmup)
-    up = 0.1 * (steps + 1) / max(rising, 1)  # from the first step on: none is taken at a rate of 0
-    down = 0.05 * (1 + np.cos(np.pi * (steps - rising) / (20 - rising)))
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
-    close(rates(warmup=warmup), np.where(steps < rising, up, down))
-    close(rates(warmup=warmup, schedule='constant'), np.where(steps < rising, up, 0.1))
+@pytest.mark.parametrize('warmup', [0.0, 0.2, 0.95])
+@pytest.mark.parametrize('total', [1, 20])
+def test_the_rate_is_that_of_the_schedules_of_optax(warmup, total):
+    numbers = setting(total, warmup=warmup, learning_rate=0.1)
+    rising = min(round(warmup * total), total - 1)
+    got = {kind: [engine.learning_rate(kind, numbers, np.int32(i)) for i in range(total)] for kind in ('cosine', 'constant')}
+    falling = {'cosine': optax.cosine_decay_schedule(0.1, total - rising), 'constant': optax.constant_schedule(0.1)}
+    for kind, rates in got.items():
+        # From the first step on: none is taken at a rate of 0.
+        up = optax.linear_schedule(0.1 / max(rising, 1), 0.1, max(1, rising - 1))
+        expected = optax.join_schedules([up, falling[kind]], [rising]) if rising else falling[kind]
+        np.testing.assert_allclose(rates, [expected(i) for i in range(total)], rtol=1e-5, atol=1e-8)
+        assert np.isfinite(rates).all() and max(rates) > 0.05
 
 
 @pytest.mark.parametrize('optimizer', ['adam', 'sgd'])
 def test_weight_decay_is_decoupled_and_sgd_has_nesterov_momentum(optimizer):
-    c = TrainConfig(optimizer=optimizer, learning_rate=0.1, schedule='constant', warmup=0.0, weight_decay=0.5)
-    moves = train.optimizer(c, 10)
+    c = Config(ModelConfig(**SMALL), DataConfig('noise'), TrainConfig(optimizer=optimizer, weight_decay=0.5))
+    moves = engine.optimizer(posed(c)[0].program, jnp.float32(0.1), jnp.float32(0.5))
     state, weight = moves.init(jnp.array(2.0)), jnp.array(2.0)
     for expected in (1.9, 0.9 * 1.9 + 1) if optimizer == 'sgd' else (1.0, 1.0):
         updates, state = moves.update(jnp.array(1.0), state, weight)
         assert float(updates) == pytest.approx(-0.1 * (expected + 0.5 * float(weight)), rel=1e-5)
         weight = optax.apply_updates(weight, updates)
-
-
-@pytest.mark.parametrize('train_config', [
-    TrainConfig(epochs=1, batch_size=512), TrainConfig(epochs=1, batch_size=16, warmup=0.95),
-], ids=['one_step', 'warmup_of_all_steps'])  # fmt: skip
-def test_a_training_of_few_steps_has_a_schedule(train_config):
-    total = 96 // min(96, train_config.batch_size)
-    learned_at = rates(total, warmup=train_config.warmup)
-    assert np.isfinite(learned_at).all() and learned_at.max() > 0.05
 
 
 def products(jaxpr):
@@ -190,9 +198,9 @@ def test_every_product_of_a_training_step_asks_for_full_float32():
     sharing = ('shared', 'shared', 'local', 'dense')  # the second of them with many channels
     model = ModelConfig((8, 4, 2, 2), (3,) * 4, (1,) * 4, (1, 1, 2, 1), sharing, hidden=(4,))
     p = problem.make(dataclasses.replace(BASE, model=model), noise())
-    state = jax.eval_shape(functools.partial(train.init, p), np.uint32(0))
+    state = jax.eval_shape(functools.partial(engine.init, p.program), np.uint32(0))
     images, labels = jax.ShapeDtypeStruct((16, *p.image), jnp.float32), jax.ShapeDtypeStruct((16,), jnp.int32)
-    jaxpr = jax.make_jaxpr(functools.partial(train.step, p))(state, images, labels)
+    jaxpr = jax.make_jaxpr(functools.partial(engine.step, p.program, p.setting))(state, images, labels)
     asked = [equation.params['precision'] for equation in products(jaxpr.jaxpr)]
     assert len(asked) >= 3 * 6 - 1  # forward and by both arguments for every layer; nothing goes back to the images
     assert set(asked) <= {jax.lax.Precision.HIGHEST, (jax.lax.Precision.HIGHEST,) * 2}
@@ -240,3 +248,27 @@ def test_pixels_that_training_never_lights_teach_nothing():
     before, after = programs.init(np.uint32(0)), train.fit(p, arrays, 0).state
     moved = np.asarray(before.params['stage_0']['kernel'] != after.params['stage_0']['kernel']).any((0, 2, 3, 4, 5))
     assert moved.tolist() == [True] * 7 + [False] * 2  # images 6 wide with their left edge in column 0 or 1 of 9
+
+
+def test_augmentation_is_part_of_training_a_pure_function_of_the_seed_and_no_part_of_evaluation():
+    fits = {}
+    for fields in ({}, {'shift': 2}, {'flip': True}, {'shift': 2, 'flip': True}):
+        p, arrays, _ = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, **fields)))
+        fits[str(fields)] = fit = train.fit(p, arrays, 0)
+        assert same_bits(fit.state, train.fit(p, arrays, 0).state)
+        scores = [train.score(problem_, fit.state, arrays.scale, arrays.test) for problem_ in (p, posed()[0])]
+        assert scores[0] == scores[1]
+    kernels = [np.asarray(fit.state.params['stage_0']['kernel']) for fit in fits.values()]
+    assert len({kernel.tobytes() for kernel in kernels}) == 4
+
+
+def test_every_move_and_mirror_image_is_drawn_and_drawn_evenly():
+    program = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, shift=1, flip=True)))[0].program
+    raw = np.zeros((900, 6, 6, 1), np.uint8)
+    raw[:, 2, 3], raw[:, 3, 3] = 1, 2  # which way is up stays
+    shown = [np.asarray(engine.augmented(program, raw, np.uint32(0), np.int32(step)))[..., 0] for step in (0, 1)]
+    assert not np.array_equal(*shown)
+    places, counts = np.unique(np.argwhere(shown[0] == 1)[:, 1:], axis=0, return_counts=True)
+    # Column 3, or 2 in the mirror, each moved by up to one.
+    assert places.tolist() == [[row, column] for row in (1, 2, 3) for column in (1, 2, 3, 4)]
+    assert counts.sum() == 900 and np.all(np.abs(counts - [50, 100, 100, 50] * 3) < 40)

@@ -1,0 +1,228 @@
+"""Training as pure functions: state, step, a chunk of steps as one program, exact evaluation. `jit` is in `programs` alone."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from cnn_research import cost, images, models, sharing
+from cnn_research.problem import Array, Arrays, Examples, Program, Setting
+
+# For programs that run once in a while: on a CPU, machine code that is made in a third of the time.
+_ONCE = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+# What a seed is folded with before use, so that initial weights, data order, positions and the rest are independent draws.
+INIT, ORDER, PLACE, EMBED, SHIFT, FLIP = range(6)
+
+
+class State(flax.struct.PyTreeNode):
+    """All that changes in training: steps done, parameters, batch statistics (empty without batch norm), optimizer state."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class Metrics(NamedTuple):
+    """Sums over examples, to be divided once: loss (nats), correct predictions, number of examples."""
+
+    loss: Array
+    correct: Array
+    number: Array
+
+    def __add__(self, other: 'Metrics') -> 'Metrics':  # type: ignore[override]
+        return Metrics(*(a + b for a, b in zip(self, other)))
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and accuracy."""
+        return {'loss': float(self.loss) / int(self.number), 'accuracy': int(self.correct) / int(self.number)}
+
+
+class Programs(NamedTuple):
+    """The compiled functions of a program."""
+
+    init: Callable[..., State]
+    order: Callable[..., jax.Array]
+    chunk: Callable[..., tuple[State, Metrics]]
+    evaluate: Callable[..., Metrics]
+
+
+@functools.cache
+def programs(program: Program) -> Programs:
+    """Compile-once functions: seeds, epochs, training set sizes, learning rates and their schedules are arguments, and compile nothing."""
+    bind = functools.partial
+    return _compiled(program, bind(init, program), bind(epoch_order, program), bind(chunk, program))
+
+
+@functools.cache
+def together(program: Program) -> Programs:
+    """`programs` for several seeds in one: seeds [S], states, orders and metrics have them as their first axis.
+
+    So have `draw` and `scale` of the arrays; all else is common. `evaluate` is for one seed.
+    """
+    own: Any = {'draw': 0, 'scale': 0}
+    data = Arrays(**{name: own.get(name) for name in Arrays._fields})
+    return _compiled(
+        program,
+        jax.vmap(functools.partial(init, program)),
+        jax.vmap(functools.partial(epoch_order, program), (None, 0, None)),
+        jax.vmap(functools.partial(chunk, program), (None, 0, data, 0, 0, None, None)),
+    )
+
+
+def _compiled(program: Program, init: Callable[..., Any], order: Callable[..., Any], chunk: Callable[..., Any]) -> Programs:
+    return Programs(
+        init=jax.jit(init, compiler_options=_ONCE),
+        order=jax.jit(order, compiler_options=_ONCE),
+        chunk=jax.jit(chunk, donate_argnums=(1,)),
+        evaluate=jax.jit(functools.partial(evaluate, program)),
+    )
+
+
+def learning_rate(schedule: str, setting: Setting, step: Array) -> jax.Array:
+    """The rate of step number `step` (from 0): a linear warm-up, then a cosine decay to zero or a constant.
+
+    The first step is taken at 1 / warmup_steps of the rate, not at zero, where it would do nothing. (The schedules of Optax take Python
+    numbers, so that each would be another program.)
+    """
+    share = jnp.ones(())
+    if schedule == 'cosine':
+        share = 0.5 * (1 + jnp.cos(jnp.pi * (step - setting.warmup_steps) / (setting.total_steps - setting.warmup_steps)))
+    rising = (step + 1) / jnp.maximum(setting.warmup_steps, 1)
+    return setting.learning_rate * jnp.where(step < setting.warmup_steps, rising, share)
+
+
+def optimizer(program: Program, rate: ArrayLike, weight_decay: ArrayLike) -> optax.GradientTransformation:
+    """The Optax optimizer for one step at this rate; its state does not depend on either number."""
+    moves = optax.scale_by_adam() if program.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
+    decay = [optax.add_decayed_weights(weight_decay)] if program.decays else []
+    return optax.chain(moves, *decay, optax.scale_by_learning_rate(rate))
+
+
+def fresh(program: Program, params: Any) -> Any:
+    """The state of an optimizer that has done nothing."""
+    return optimizer(program, 0.0, 0.0).init(params)
+
+
+def _model(program: Program) -> models.Network:
+    return models.Network(program.model, program.num_classes)
+
+
+def key(seed: jax.Array, purpose: int) -> jax.Array:
+    """The random key of a seed for one purpose."""
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def at_step(seed: jax.Array, purpose: int, number: Array) -> jax.Array:
+    """The random key of a seed for one purpose at one step (or in one epoch)."""
+    return jax.random.fold_in(key(seed, purpose), number)
+
+
+def init(program: Program, seed: jax.Array) -> State:
+    """The state before the first step."""
+    variables = _model(program).init(key(seed, INIT), jnp.zeros((1, *program.image)))
+    params = variables['params']
+    return State(jnp.zeros((), jnp.int32), params, variables.get('batch_stats', {}), fresh(program, params))
+
+
+def epoch_order(program: Program, setting: Setting, seed: jax.Array, epoch: jax.Array) -> jax.Array:
+    """The order of the training images in an epoch: a pure function of (seed, epoch, train_size).
+
+    int32 [available], of which the first train_size are a permutation of 0 ... train_size - 1 and the rest is not used: those of all
+    available images that are smaller, in the order in which they come.
+    """
+    order = jax.random.permutation(at_step(seed, ORDER, epoch), program.available)
+    return order[jnp.argsort(order >= setting.train_size, stable=True)]
+
+
+def pixels(program: Program, scale: Array, raw: Array, corners: Array | None) -> jax.Array:
+    """What the network sees: uint8 images [N, h, w, C], placed on the canvas where there is one, as scaled float32 [N, H, W, C]."""
+    if corners is not None:
+        raw = images.place(raw, corners, program.image[:2])
+    return jnp.asarray(raw, jnp.float32) * scale
+
+
+def augmented(program: Program, raw: jax.Array, seed: jax.Array, step: jax.Array) -> jax.Array:
+    """Training images [B, h, w, C], each moved by up to `shift` pixels along both axes, and half of them mirrored if `flip`.
+
+    A pure function of (seed, step): every image draws its own move, uniform over all of them.
+    """
+    number = raw.shape[0]
+    if program.shift:
+        drawn = jax.random.randint(at_step(seed, SHIFT, step), (number, 2), -program.shift, program.shift + 1)
+        raw = images.shift(raw, drawn, program.shift)
+    if program.flip:
+        raw = images.mirror(raw, jax.random.bernoulli(at_step(seed, FLIP, step), shape=(number,)))
+    return raw
+
+
+def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
+    """Cross-entropy and hits of logits [N, K] against labels [N], each example counted `weights` [N] (0 or 1) times."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (jnp.argmax(logits, axis=-1) == labels) & (weights > 0)
+    # where, not a product: a padded row's loss may be anything
+    return Metrics(jnp.sum(jnp.where(weights > 0, losses, 0)), jnp.sum(hits, dtype=jnp.int32), jnp.sum(weights, dtype=jnp.int32))
+
+
+def step(program: Program, setting: Setting, state: State, x: jax.Array, labels: jax.Array) -> tuple[State, Metrics]:
+    """One update on a batch of network inputs [B, H, W, C] and labels [B]."""
+
+    def loss(params):
+        variables = {'params': params, 'batch_stats': state.batch_stats}
+        logits, new = _model(program).apply(variables, x, train=True, mutable=['batch_stats'])
+        metrics = measure(logits, labels, jnp.ones_like(labels))
+        return metrics.loss / labels.shape[0], (metrics, new.get('batch_stats', state.batch_stats))
+
+    grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
+    rate = learning_rate(program.schedule, setting, state.step)
+    updates, opt_state = optimizer(program, rate, setting.weight_decay).update(grads, state.opt_state, state.params)
+    params = tie(program, optax.apply_updates(state.params, updates), state.step + 1)
+    return State(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def tie(program: Program, params: Any, step: jax.Array) -> Any:
+    """What the stages' schemes make of the parameters after step number `step` (from 1): sharing in time happens here."""
+    tied = {}
+    for placed in cost.stages(program.model, program.image):
+        tied[placed.name] = sharing.after_step(placed.scheme, placed.geometry, params[placed.name], step)
+    return {**params, **tied}
+
+
+def chunk(
+    program: Program,
+    setting: Setting,
+    state: State,
+    data: Arrays,
+    seed: jax.Array,
+    order: jax.Array,
+    first: jax.Array,
+    count: jax.Array,
+) -> tuple[State, Metrics]:
+    """`count` steps of an epoch from its step `first` on. Steps depend on nothing but the state, so any chunking gives the same bits."""
+    size = program.batch_size
+
+    def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        state, total = carry
+        chosen = data.draw[jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)]
+        corners = None
+        if data.positions is not None:
+            drawn = jax.random.randint(at_step(seed, PLACE, state.step), (size,), 0, len(data.positions))
+            corners = data.positions[drawn]
+        raw = augmented(program, data.pool.images[chosen], seed, state.step)
+        state, metrics = step(program, setting, state, pixels(program, data.scale, raw, corners), data.pool.labels[chosen])
+        return state, total + metrics
+
+    nothing = Metrics(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, count, body, (state, nothing))
+
+
+def evaluate(program: Program, params: Any, batch_stats: Any, scale: Array, examples: Examples, weights: Array) -> Metrics:
+    """Metrics over one batch of examples, each counted `weights` [N] (0 or 1) times."""
+    x = pixels(program, scale, examples.images, examples.corners)
+    logits = cast(jax.Array, _model(program).apply({'params': params, 'batch_stats': batch_stats}, x))
+    return measure(logits, jnp.asarray(examples.labels), jnp.asarray(weights))

@@ -1,0 +1,139 @@
+"""Several seeds in one program: each is what it would be alone; and cells that run as such a team."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from test_ledger import start
+from test_train import BASE, noise, posed
+
+from cnn_research import engine, problem, sweep, train, worker
+from cnn_research.config import ModelConfig, TrainConfig
+from cnn_research.ledger import Ledger
+
+SEEDS = (3, 0, 5)
+FEWER = dataclasses.replace(BASE, data=dataclasses.replace(BASE.data, train_size=80))  # so that every seed has its own draw
+
+
+def cells(c, seeds=SEEDS, purpose='main'):
+    return [sweep.Cell('arm', seed, c, 1, purpose) for seed in seeds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scheme', ['shared', 'low_rank:2', 'tiled:2x2', 'local', 'dense'])
+def test_the_state_after_20_steps_is_that_of_a_run_alone(scheme, x64):
+    """In float64, to 1e-10: canvas, draws, shifts and batch norm of one seed have nothing to do with the other."""
+    model = ModelConfig((4, 3), (3, 2), (1, 1), (2, 1), (scheme,) * 2, norm='batch', head='gmp')
+    c = dataclasses.replace(FEWER, model=model, train=TrainConfig(epochs=4, batch_size=16, shift=1, flip=True))
+    p = problem.make(c, noise())
+
+    def wide(tree):
+        return jax.tree.map(lambda a: np.asarray(a, np.float64) if a.dtype == np.float32 else np.asarray(a), tree)
+
+    data = [wide(problem.arrays(p, noise(), seed)) for seed in SEEDS]
+
+    def trained(compiled, data, seeds):
+        state, resident = wide(compiled.init(seeds)), train._resident(data)
+        for epoch in range(4):
+            order = compiled.order(p.setting, seeds, np.int32(epoch))
+            state, _ = compiled.chunk(p.setting, state, resident, seeds, order, np.int32(0), np.int32(5))
+        return state
+
+    together = train._apart(trained(engine.together(p.program), data, np.array(SEEDS, np.uint32)), len(SEEDS))
+    for seed, arrays, state in zip(SEEDS, data, together):
+        alone = trained(engine.programs(p.program), [arrays], np.uint32(seed))
+        assert int(state.step) == 20
+        for got, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('c', [FEWER, dataclasses.replace(FEWER, train=dataclasses.replace(BASE.train, relax_epoch=1))],
+                         ids=['plain', 'relaxed'])  # fmt: skip
+def test_a_team_of_cells_has_the_rows_that_its_cells_would_have(c):
+    heard = []
+    team = worker.run_team('e', cells(c), noise(), heard.append)
+    assert heard == sorted(heard) and heard[-1] == 1
+    for cell, (row, history, params) in zip(cells(c), team):
+        alone, its_history, its_params = worker.run_cell('e', cell, noise())
+        assert row['status'] == alone['status'] == 'ok' and row['seed'] == cell.seed and row['seconds'] > 0
+        for name in ('train_loss', 'validation_loss', 'test_loss', 'unseen_loss'):
+            assert row[name] == pytest.approx(alone[name], rel=0.02), name  # in float32 rounding grows
+        assert [entry['epoch'] for entry in history] == [entry['epoch'] for entry in its_history] == [1, 2]
+        assert {entry['cell'] for entry in history} == {cell.name}
+        assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in its_params.items()}
+        np.testing.assert_array_equal(params['scale'], its_params['scale'])
+
+
+def test_one_seed_that_diverges_leaves_the_others_alone():
+    c = dataclasses.replace(BASE, train=TrainConfig(3, 16, 'sgd', learning_rate=1e-2))
+    p, arrays, _ = posed(c)
+    broken = arrays._replace(scale=np.full(1, np.float32(np.inf)))  # what one seed sees is not finite
+    fits = train.fit_together(p, [arrays, broken, arrays], [0, 1, 2])
+    assert [fit.diverged for fit in fits] == [False, True, False]
+    assert [len(fit.history) for fit in fits] == [3, 1, 3]
+    assert fits[1].history[0]['train_loss'] is None and fits[2].history[2]['train_loss'] < fits[2].history[0]['train_loss']
+    all_broken = train.fit_together(p, [broken, broken], [0, 1])
+    assert [(fit.diverged, len(fit.history)) for fit in all_broken] == [(True, 1)] * 2
+
+
+def test_seeds_of_an_arm_are_a_team_on_an_accelerator_and_by_themselves_on_a_cpu():
+    other = dataclasses.replace(BASE, train=TrainConfig(epochs=1))
+    todo = cells(BASE, (0, 1)) + cells(other, (0,), 'tune') + cells(BASE, (2,))
+    assert [[cell.seed for cell in team] for team in worker.teams(todo, 'gpu')] == [[0, 1, 2], [0]]
+    assert worker.teams(todo, 'cpu') == [[cell] for cell in todo]
+
+
+def test_a_team_that_memory_cannot_hold_runs_in_parts(monkeypatch):
+    sizes, fit = [], train.fit_together
+    monkeypatch.setattr(train, 'fit_together', lambda p, data, seeds, *more: sizes.append(len(seeds)) or fit(p, data, seeds, *more))
+    monkeypatch.setattr(train, 'at_once', lambda p, data: 2)
+    heard = []
+    rows = worker.run_team('e', cells(BASE), noise(), heard.append)
+    assert sizes == [2, 1] and [row[0]['seed'] for row in rows] == list(SEEDS) and {row[0]['status'] for row in rows} == {'ok'}
+    assert heard == sorted(heard) and heard[-1] == 1
+
+
+def test_a_team_that_fails_is_tried_in_parts_and_only_what_fails_alone_has_failed(monkeypatch):
+    fit = train.fit_together
+
+    def failing(p, data, seeds, *more):
+        if 0 in seeds:
+            raise RuntimeError('RESOURCE_EXHAUSTED: out of memory')
+        return fit(p, data, seeds, *more)
+
+    monkeypatch.setattr(train, 'fit_together', failing)
+    rows = [row for row, _, _ in worker.run_team('e', cells(BASE), noise())]
+    assert [(row['seed'], row['status']) for row in rows] == [(3, 'ok'), (0, 'failed'), (5, 'ok')]
+    assert rows[1]['error'] == 'RuntimeError: RESOURCE_EXHAUSTED: out of memory'
+
+
+def test_memory_is_asked_of_the_compiler(monkeypatch):
+    p, arrays, _ = posed()
+    state = jax.eval_shape(engine.programs(p.program).init, np.uint32(0))
+    its_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    for memory, least in ((10**9, 2), (1, 1)):
+        monkeypatch.setattr(train.cost, 'memory', lambda memory=memory: memory)
+        assert least <= train.at_once(p, arrays) <= max(1, memory // its_bytes)
+
+
+def test_what_another_process_holds_is_left_to_it_and_the_rest_of_the_team_runs(tmp_path):
+    book = Ledger(tmp_path)
+    book.create({})
+
+    class News(list):
+        put = list.append
+
+    team, news = cells(BASE), News()
+    holder = start(book, f"""
+        with BOOK.claim({team[1].name!r}) as mine:
+            print(mine, flush=True)
+            sys.stdin.readline()
+    """)  # fmt: skip
+    with holder:
+        assert holder.stdout.readline() == 'True\n'
+        left = worker._claim_and_run(book, 'e', team, {}, noise(), news)
+        holder.stdin.write('\n')
+    assert left == [team[1]] and sorted(book.results()) == ['arm-seed3', 'arm-seed5']
+    assert {name for kind, name, _ in news if kind == 'done'} == {'arm-seed3', 'arm-seed5'}
