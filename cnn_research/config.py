@@ -12,6 +12,7 @@ from cnn_research import errors, geometry, schemes
 
 NORMS = ('none', 'batch')
 HEADS = ('flatten', 'gap', 'gmp')
+COMPUTE = ('float32', 'bfloat16')
 OPTIMIZERS = ('adam', 'sgd')
 SCHEDULES = ('cosine', 'constant')
 LARGEST_CANVAS = 4096  # pixels; what is larger is a slip, and would fill the memory
@@ -47,7 +48,8 @@ class Stage(NamedTuple):
 class ModelConfig:
     """A network of the family in `models.py`. The first five fields have one entry per stage.
 
-    `norm` follows every layer but the last, and replaces its bias; `use_bias` False leaves out all biases.
+    `norm` follows every layer but the last, and replaces its bias; `use_bias` False leaves out all biases. `compute` is what layers
+    multiply in; parameters, sums over images and the loss are float32 always.
     """
 
     features: tuple[int, ...] = (16, 32)
@@ -60,6 +62,7 @@ class ModelConfig:
     head: str = 'flatten'
     hidden: tuple[int, ...] = ()
     use_bias: bool = True
+    compute: str = 'float32'
 
     def __post_init__(self):
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing', 'hidden'):
@@ -78,6 +81,7 @@ class ModelConfig:
         member('padding', self.padding, geometry.PADDINGS)
         member('norm', self.norm, NORMS)
         member('head', self.head, HEADS)
+        member('compute', self.compute, COMPUTE)
 
     def stages(self) -> list[Stage]:
         """The stages in order."""

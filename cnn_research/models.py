@@ -14,19 +14,23 @@ from cnn_research import config, layers, ops
 
 # He et al. 2015: keeps the variance through ReLU. The classifier's scale of 1 starts its logits at unit variance at most.
 _before_relu = nn.initializers.he_normal()
-_dense = functools.partial(nn.Dense, precision=jax.lax.Precision.HIGHEST)
 
 
 class Network(nn.Module):
-    """Images [N, H, W, C] to logits [N, num_classes]. Pure: batch statistics live in the collection `batch_stats`."""
+    """Images [N, H, W, C] to logits [N, num_classes]. Pure: batch statistics live in the collection `batch_stats`.
+
+    Float32 is computed at full precision, where accelerators would use less by themselves; logits have the type of the images.
+    """
 
     config: config.ModelConfig
     num_classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        c = self.config
-        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+        c, images = self.config, x.dtype
+        dtype = jnp.bfloat16 if c.compute == 'bfloat16' else None  # None: what images and parameters are
+        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+        dense = functools.partial(nn.Dense, precision=jax.lax.Precision.HIGHEST, dtype=dtype)
         for i, stage in enumerate(c.stages()):
             x = layers.SpatialMap(
                 scheme=stage.sharing,
@@ -35,6 +39,7 @@ class Network(nn.Module):
                 strides=(stage.stride, stage.stride),
                 padding=c.padding,
                 use_bias=c.use_bias and c.norm == 'none',  # a norm brings its own
+                dtype=dtype,
                 kernel_init=_before_relu,
                 name=f'stage_{i}',
             )(x)
@@ -45,9 +50,9 @@ class Network(nn.Module):
             x = nn.relu(x)  # after the pool: the two commute, and this way ReLU sees a quarter of the numbers
         x = apply_head(c.head, x)
         for i, width in enumerate(c.hidden):
-            x = _dense(width, use_bias=c.use_bias and c.norm == 'none', kernel_init=_before_relu, name=f'hidden_{i}')(x)
+            x = dense(width, use_bias=c.use_bias and c.norm == 'none', kernel_init=_before_relu, name=f'hidden_{i}')(x)
             x = nn.relu(norm(name=f'hidden_norm_{i}')(x) if c.norm == 'batch' else x)
-        return _dense(self.num_classes, use_bias=c.use_bias, name='classes')(x)
+        return dense(self.num_classes, use_bias=c.use_bias, name='classes')(x).astype(images)
 
 
 def apply_head(head: str, x: jax.Array) -> jax.Array:

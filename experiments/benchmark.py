@@ -44,137 +44,32 @@ thread each.
 """
 
 import json
-import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from cnn_research import config, cost, errors, files, lowering
-from cnn_research.geometry import Geometry
-from cnn_research.report import table
-from experiments import contenders, dense_replacement, filter_size, runner, timing, weight_sharing
+from cnn_research import cost, errors, files
+from cnn_research.report import style, table
+from experiments import contenders, roofline, runner, timing, whole
+from experiments.comparisons import SECTIONS, Comparison
 from experiments.timing import Contender
 
-BATCH = 128
 COLUMNS = ('what', 'contender', 'threads', 'ms', 'lowest', 'highest', 'own / this', 'of peak')
-PEERS = ('eager', 'eager channels-last', 'compiled channels-last')
+ALL = (*SECTIONS, 'commands')
+QUICK = ('steps', 'layers')
+IN_FIGURE = ('steps', 'layers', 'kernels')
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string('sections', None, 'which sections, by name and separated by commas (all)', flag_values=FLAGS)
+absl_flags.DEFINE_string('sections', None, 'which sections, by name, separated by commas (all; --quick: steps,layers)', flag_values=FLAGS)
 absl_flags.DEFINE_string('threads', None, 'numbers of threads, separated by commas (1,2; --quick: 1)', flag_values=FLAGS)
-absl_flags.DEFINE_boolean('quick', False, 'three short rounds instead of seven', flag_values=FLAGS)
-absl_flags.DEFINE_string('workdir', 'runs/benchmark', 'where benchmark.json and the table go', flag_values=FLAGS)
-
-
-class Comparison(NamedTuple):
-    """Contenders on the same work, the first of them this project's own; `macs`: the multiply-adds that the work stands for."""
-
-    what: str
-    contenders: list[Contender]
-    macs: int
-
-
-def steps() -> list[Comparison]:
-    """A training step of whole networks."""
-    networks = {'32 and 64 maps, 256 hidden': config.ModelConfig((32, 64), hidden=(256,))}
-    for experiment in (weight_sharing, filter_size, dense_replacement):
-        networks[f'base of {experiment.EXPERIMENT.name}'] = experiment.EXPERIMENT.full.model
-    return [Comparison(f'step of {name}', _step(model), _step_macs(model)) for name, model in networks.items()]
-
-
-def _step(model: config.ModelConfig) -> list[Contender]:
-    fields = {'model': model, 'batch_size': BATCH}
-    torch = [Contender(f'PyTorch {mode}', contenders.torch_step, {**fields, 'mode': mode}) for mode in PEERS]
-    return [Contender('own', contenders.engine_step, fields), Contender('Flax', contenders.flax_step, fields), *torch]
-
-
-def _step_macs(model: config.ModelConfig) -> int:
-    first, *others = cost.layers(model, (contenders.SIDE, contenders.SIDE, 1), contenders.CLASSES)
-    return BATCH * (2 * first.macs + 3 * sum(layer.macs for layer in others))
-
-
-def _layer(side: int = 14, kernel: int = 3, images: int = BATCH, channels: int = 32, features: int = 64, stride: int = 1) -> dict[str, Any]:
-    return {'g': Geometry((side, side), (kernel,) * 2, (stride,) * 2), 'images': images, 'channels': channels, 'features': features}
-
-
-def _layer_macs(fields: dict[str, Any]) -> int:
-    g = fields['g']
-    return 3 * fields['images'] * math.prod(g.positions) * g.taps * fields['channels'] * fields['features']
-
-
-def _own(scheme: str, fields: dict[str, Any]) -> Contender:
-    return Contender(scheme, contenders.own_layer, {'scheme': scheme, **fields})
-
-
-def layers() -> list[Comparison]:
-    """A layer of every scheme."""
-    fields = _layer()
-    shared = _own('shared', fields)
-    torch = {kind: Contender(f'PyTorch {kind}', contenders.torch_layer, {'kind': kind, **fields}) for kind in ('conv2d', 'local')}
-    linen = Contender('flax.linen.ConvLocal', contenders.linen_local_layer, fields)
-    macs = _layer_macs(fields)
-    return [
-        Comparison('convolution', [shared, torch['conv2d']], macs),
-        Comparison('locally connected', [_own('local', fields), shared, linen, torch['local']], macs),
-        Comparison('tiled, period 2', [_own('tiled:2x2', fields), shared], macs),
-        Comparison('low rank, 2 kernels', [_own('low_rank:2', fields), shared], macs),
-    ]
-
-
-def kernels() -> list[Comparison]:
-    """The convolution of the layers for larger filters."""
-    result = []
-    for kernel in (3, 5, 7, 11):
-        fields = _layer(kernel=kernel)
-        peer = Contender('PyTorch conv2d', contenders.torch_layer, {'kind': 'conv2d', **fields})
-        result.append(Comparison(f'{kernel} x {kernel}', [_own('shared', fields), peer], _layer_macs(fields)))
-    return result
-
-
-def lowerings() -> list[Comparison]:
-    """Every way to compute a convolution, the chosen one first."""
-    shapes = [(14, 8, 16), (14, 16, 32), (14, 32, 64), (28, 16, 16), (28, 32, 32), (64, 16, 16)]
-    grid = [_layer(side, kernel, BATCH, c, f) for side, c, f in shapes for kernel in (3, 5, 9)]
-    grid += [_layer(28, 3, BATCH, 16, 32, 2), _layer(14, 5, BATCH, 32, 64, 2)]
-    result = []
-    for fields in grid:
-        g, channels, features = fields['g'], fields['channels'], fields['features']
-        chosen = lowering.choose(jax.default_backend(), g, channels, features, 4)
-        ways = [chosen, *(way for way in lowering.possible(g) if way not in (chosen, 'xla'))]
-        team = [Contender(way + ' (chosen)' * (way == chosen), contenders.convolution, {'way': way, **fields}) for way in ways]
-        stride = f' / {g.strides[0]}' if g.strides != (1, 1) else ''
-        what = f'{g.image[0]} x {g.image[1]}{stride}, {channels} to {features}, {g.kernel_size[0]} x {g.kernel_size[1]}'
-        result.append(Comparison(what, team, _layer_macs(fields)))
-    return result
-
-
-def scaling() -> list[Comparison]:
-    """The convolution, one size varied at a time; `fitted` adds the exponents."""
-    sweeps = {
-        'kernel': [('kernel', _layer(side=32, kernel=k, images=32, channels=16, features=16)) for k in (3, 5, 7, 11, 15, 21, 31)],
-        'side': [('side', _layer(side=side, images=32, channels=16, features=16)) for side in (16, 32, 64, 128, 256)],
-        'batch': [('images', _layer(images=n)) for n in (16, 32, 64, 128, 256)],
-        'channels': [('channels', _layer(channels=c, features=c)) for c in (8, 16, 32, 64, 128)],
-    }
-    return [Comparison(f'{name} {_size(field, fields)}', [_own('shared', fields)], _layer_macs(fields))
-            for name, points in sweeps.items() for field, fields in points]  # fmt: skip
-
-
-def _size(field: str, fields: dict[str, Any]) -> int:
-    g = fields['g']
-    return {'kernel': g.kernel_size[0], 'side': g.image[0]}.get(field) or fields[field]
-
-
-SECTIONS: dict[str, Callable[[], list[Comparison]]] = {
-    'steps': steps, 'layers': layers, 'kernels': kernels, 'lowerings': lowerings, 'scaling': scaling,
-}  # fmt: skip
+absl_flags.DEFINE_boolean('quick', False, 'three short rounds instead of seven, commands without whole experiments', flag_values=FLAGS)
+absl_flags.DEFINE_string('workdir', 'runs/benchmark', 'where benchmark.json and roofline.svg go', flag_values=FLAGS)
 
 
 def compare(comparison: Comparison, threads: int, rounds: int, seconds: float, peak: float) -> list[dict[str, Any]]:
@@ -186,7 +81,8 @@ def compare(comparison: Comparison, threads: int, rounds: int, seconds: float, p
         if found.error is None:
             row |= {'seconds': found.median, 'lowest': min(found.seconds), 'highest': max(found.seconds)}
             row['ratio'] = None if own.error or found is own else timing.ratio(own, found)[0]
-            row['of_peak'] = 2 * comparison.macs / found.median / peak
+            row['of_peak'] = 2 * comparison.macs / found.median / peak if comparison.macs else None
+        row |= {'own': found is own, 'macs': comparison.macs, 'bytes': comparison.bytes}
         rows.append({'what': comparison.what, 'contender': name, 'threads': threads, **row})
     return rows
 
@@ -211,7 +107,8 @@ def shown(row: dict[str, Any]) -> tuple[str, ...]:
         return (row['what'], row['contender'], str(row['threads']), row['error'], *[table.NONE] * 4)
     ms = (f'{1e3 * row[key]:.3g}' for key in ('seconds', 'lowest', 'highest'))
     ratio = table.NONE if row['ratio'] is None else f'{row["ratio"]:.2f}'
-    return (row['what'], row['contender'], str(row['threads']), *ms, ratio, f'{row["of_peak"]:.0%}')
+    of_peak = table.NONE if row['of_peak'] is None else f'{row["of_peak"]:.0%}'
+    return (row['what'], row['contender'], str(row['threads']), *ms, ratio, of_peak)
 
 
 def facts() -> dict[str, str]:
@@ -227,16 +124,30 @@ def facts() -> dict[str, str]:
 
 def wanted() -> tuple[list[str], list[int]]:
     """Sections and numbers of threads that the flags ask for. Raises InputError for unknown ones."""
-    sections = list(SECTIONS) if FLAGS.sections is None else [name.strip() for name in FLAGS.sections.split(',')]
+    default = QUICK if FLAGS.quick else ALL
+    sections = list(default) if FLAGS.sections is None else [name.strip() for name in FLAGS.sections.split(',')]
     for name in sections:
-        if name not in SECTIONS:
-            raise errors.known('section', name, SECTIONS)
+        if name not in ALL:
+            raise errors.known('section', name, ALL)
     text = ('1' if FLAGS.quick else '1,2') if FLAGS.threads is None else FLAGS.threads
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= (os.cpu_count() or 1) for part in text.split(',')):
         raise errors.InputError(
             f'threads must be whole numbers from 1 to the {os.cpu_count()} cores here, separated by commas, got {text!r}'
         )
     return sections, [int(part) for part in text.split(',')]
+
+
+def limits(threads: Sequence[int], rounds: int, seconds: float) -> dict[str, dict[int, float]]:
+    """What the machine can do by number of threads: FLOP per second of a matrix product, bytes per second of a copy."""
+    found: dict[str, dict[int, float]] = {'peak': {}, 'bandwidth': {}}
+    team = [Contender('product', contenders.matrix_product, {}), Contender('copy', contenders.copying, {})]
+    for number in threads:
+        times = timing.measure(team, number, rounds, seconds)
+        found['peak'][number] = 2 * contenders.PRODUCT**3 / min(times['product'].seconds)
+        found['bandwidth'][number] = 2 * contenders.COPIED / min(times['copy'].seconds)
+        rates = found['peak'][number] / 1e9, found['bandwidth'][number] / 1e9
+        print('{} thread{}: {:.0f} GFLOP/s in matrix products, {:.1f} GB/s in copies'.format(number, 's' * (number > 1), *rates))
+    return found
 
 
 def run() -> int:
@@ -246,25 +157,49 @@ def run() -> int:
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     rounds, seconds = (3, 0.3) if FLAGS.quick else (7, 0.5)
-    report: dict[str, Any] = {'facts': facts(), 'rounds': rounds, 'peak': {}, 'rows': {}, 'exponents': []}
-    for number in threads:
-        product = timing.measure([Contender('product', contenders.matrix_product, {})], number, rounds, seconds)['product']
-        report['peak'][number] = 2 * 1024**3 / min(product.seconds)
-    print(', '.join(f'{n} thread{"s" * (n > 1)}: {peak / 1e9:.0f} GFLOP/s in matrix products' for n, peak in report['peak'].items()))
+    machine = limits(threads, rounds, seconds)
+    report: dict[str, Any] = {'facts': facts(), 'rounds': rounds, **machine, 'rows': {}, 'exponents': []}
     for section in sections:
-        work = [(comparison, number) for number in threads for comparison in SECTIONS[section]()]
-        rows = [
-            row for item, number in timing.progress(work, section) for row in compare(item, number, rounds, seconds, report['peak'][number])
-        ]
-        report['rows'][section] = rows
-        print(f'\n{section}\n{table.plain(COLUMNS, [shown(row) for row in rows])}')
-        if section == 'scaling':
-            report['exponents'] = exponents(rows)
-            print(f'\n{table.plain(("time against", "threads", "exponent"), report["exponents"])}')
+        if section == 'commands':
+            report['rows'][section] = _commands()
+        else:
+            report['rows'][section] = rows = _compared(section, threads, rounds, seconds, machine['peak'])
+            if section == 'scaling':
+                report['exponents'] = exponents(rows)
+                print(f'\n{table.plain(("time against", "threads", "exponent"), report["exponents"])}')
         with files.writing(folder):  # after every section, so that what was measured stays
             files.atomic_write_text(folder / 'benchmark.json', json.dumps(report, indent=1) + '\n')
+            _draw(report, threads[0], folder)
     print(f'\n{folder}/benchmark.json holds all numbers.')
     return int(any(row['error'] for rows in report['rows'].values() for row in rows if 'not installed' not in (row['error'] or '')))
+
+
+def _compared(section: str, threads: Sequence[int], rounds: int, seconds: float, peak: dict[int, float]) -> list[dict[str, Any]]:
+    work = [(comparison, number) for number in threads for comparison in SECTIONS[section]()]
+    rows = [row for item, number in timing.progress(work, section) for row in compare(item, number, rounds, seconds, peak[number])]
+    print(f'\n{section}\n{table.plain(COLUMNS, [shown(row) for row in rows])}')
+    return rows
+
+
+def _commands() -> list[dict[str, Any]]:
+    rows = whole.commands(FLAGS.quick)
+    lines = [
+        (row['what'], row['programs'], f'{row["seconds"]:.3g}', f'{row["ratio"]:.2f}' if row['ratio'] else table.NONE,
+         cost.human_bytes(row['memory'])) for row in rows
+    ]  # fmt: skip
+    print(f'\ncommands\n{table.plain(whole.COLUMNS, lines)}')
+    return rows
+
+
+def _draw(report: dict[str, Any], threads: int, folder: Path) -> None:
+    """The roofline of what was measured so far, if there is any in it."""
+    points = roofline.points([row for section in IN_FIGURE for row in report['rows'].get(section, ())], threads)
+    if points:
+        subtitle = (
+            f'{threads} thread{"s" * (threads > 1)}; forward and backward; {report["facts"]["machine"]}, jax {report["facts"]["jax"]}'
+        )
+        figure = roofline.roofline(points, report['peak'][threads], report['bandwidth'][threads], subtitle)
+        files.atomic_write_text(folder / 'roofline.svg', style.figure_svg(figure))
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -41,6 +41,7 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_MODEL, 'norm', config.NORMS, 'normalisation after each map'),
     (_MODEL, 'head', config.HEADS, 'what ends the maps'),
     (_MODEL, 'hidden', 'ints', 'units of hidden dense layers after the head; 0: none'),
+    (_MODEL, 'compute', config.COMPUTE, 'what layers multiply in; parameters are float32'),
     (_TRAIN, 'epochs', int, 'passes over the training images'),
     (_TRAIN, 'batch_size', int, 'images per step'),
     (_TRAIN, 'optimizer', config.OPTIMIZERS, 'Adam, or SGD with Nesterov momentum 0.9'),

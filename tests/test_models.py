@@ -10,6 +10,7 @@ from flax import linen as nn
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from test_config import model_configs
+from test_train import products
 
 from cnn_research import config, cost, errors, models
 
@@ -144,3 +145,24 @@ def test_batch_norm_sees_the_batch_in_training_alone():
     assert np.abs(together[:4] - train(variables, x[:4])[0]).max() > 0.01
     for old, moved in zip(jax.tree.leaves(variables['batch_stats']), jax.tree.leaves(new['batch_stats'])):
         assert np.all(old != moved)
+
+
+@pytest.mark.parametrize('norm', config.NORMS)
+def test_layers_multiply_in_bfloat16_where_asked_and_nothing_else_is_less_than_float32(norm):
+    fields = {'features': (4, 6), 'sharing': ('shared', 'local'), 'norm': norm, 'hidden': (5,)}
+    net, variables = network((8, 8, 2), **fields)
+    half = models.Network(config.ModelConfig(**fields, compute='bfloat16'), CLASSES)
+    x = normal(5, 8, 8, 2)
+    full, logits = (compiled(n.apply)(variables, x) for n in (net, half))
+    assert logits.dtype == full.dtype == np.float32
+    error = np.abs(np.asarray(logits) - np.asarray(full)).max() / np.abs(np.asarray(full)).max()
+    assert 1e-5 < error < 0.05  # eight bits of mantissa, a few layers
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.init(jax.random.key(0), x))} == {np.dtype(np.float32)}
+    shapes = jax.make_jaxpr(functools.partial(half.apply, variables))(x)
+    asked = {equation.invars[0].aval.dtype for equation in products(shapes.jaxpr)}
+    assert asked == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_unknown_types_to_compute_in_are_refused():
+    with pytest.raises(errors.InputError, match="unknown compute 'float16'; known: float32, bfloat16"):
+        config.ModelConfig(compute='float16')
