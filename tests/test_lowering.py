@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,8 @@ from jax import lax
 from test_sharing import compiled, geometries
 from test_train import BASE, posed
 
-from cnn_research import direct, engine, frequency, lowering, ops
-from cnn_research.config import ModelConfig
+from cnn_research import data, direct, engine, frequency, lowering, ops, stats, sweep, worker
+from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.geometry import PADDINGS, Geometry
 
 
@@ -131,3 +132,41 @@ def test_training_is_the_same_by_every_way(scheme, x64, monkeypatch):
     for way in ('xla', 'blocks', 'frequency'):
         for got, wanted in zip(jax.tree.leaves(run(way)), jax.tree.leaves(expected)):
             np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10, err_msg=way)
+
+
+@pytest.mark.slow
+def test_experiments_find_the_same_by_every_way(monkeypatch):
+    """Mean accuracies of whole trainings on digits, by every way: differences that rounding grew are within their intervals."""
+    dataset = data.load('digits')
+    training = TrainConfig(epochs=5, batch_size=64, learning_rate=1e-2)
+    c = Config(ModelConfig((8, 8), head='gmp'), DataConfig('digits'), training)
+    scores = {}
+    for way in ('patches', 'xla', 'blocks', 'frequency'):
+        monkeypatch.setattr(lowering, 'choose', lambda *args, way=way: way)
+        engine.programs.cache_clear()
+        rows = [worker.run_cell('e', sweep.Cell('arm', seed, c, 1), dataset)[0] for seed in range(4)]
+        assert {row['status'] for row in rows} == {'ok'}
+        scores[way] = [row['test_accuracy'] for row in rows]
+    engine.programs.cache_clear()  # none of these is to be met by another test
+    assert np.mean(scores['patches']) > 0.8
+    for way, found in scores.items():
+        difference = stats.paired_difference(dict(enumerate(found)), dict(enumerate(scores['patches'])))
+        assert difference.low <= 0 <= difference.high or abs(difference.mean) < 0.01, (way, scores)
+
+
+def test_a_large_locally_connected_layer_trains_in_bounded_memory():
+    """256 x 256 positions with a 7 x 7 filter each, 16 to 16 maps, batch 32: 3.3 GB of weights, and patches that would take 6.6 GB."""
+    moves = optax.sgd(0.1, momentum=0.9, nesterov=True)
+    kernel = jax.ShapeDtypeStruct((256, 256, 7, 7, 16, 16), jnp.float32)
+    maps = jax.ShapeDtypeStruct((32, 256, 256, 16), jnp.float32)
+
+    def step(kernel, state, x, cotangent):
+        grads = jax.grad(lambda kernel: jnp.vdot(ops.locally_connected(x, kernel), cotangent))(kernel)
+        updates, state = moves.update(grads, state)
+        return optax.apply_updates(kernel, updates), state
+
+    state = jax.eval_shape(moves.init, kernel)
+    need = jax.jit(step, donate_argnums=(0, 1)).lower(kernel, state, maps, maps).compile().memory_analysis()
+    beyond = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes - need.alias_size_in_bytes
+    beyond -= 3 * 4 * kernel.size  # weights, gradients, momentum
+    assert 0 < beyond < 4e9
