@@ -35,7 +35,7 @@ STUDIED = {
     },
     'relaxation': {
         'conv': set(), 'dense': {'sharing'},
-        **{arm: {'relax_epoch'} for arm in ('freed_at_0', 'freed_at_1_8', 'freed_at_1_4', 'freed_at_1_2')},
+        **{arm: {'relax_epoch'} for arm in ('freed_at_0', 'freed_at_1_4', 'freed_at_1_2', 'freed_at_3_4')},
     },
 }  # fmt: skip
 IMAGES = {'digits': (16, 16, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
@@ -179,10 +179,10 @@ def test_weights_are_freed_after_the_share_that_an_arm_names_or_not_at_all():
     for dataset in ('digits', 'fashion_mnist'):
         base, arms, _ = resolved('relaxation', dataset)
         shares = {name: c.train.relax_epoch / base.train.epochs for name, c in arms.items() if c.train.relax_epoch is not None}
-        assert shares == {'freed_at_0': 0, 'freed_at_1_8': 1 / 8, 'freed_at_1_4': 1 / 4, 'freed_at_1_2': 1 / 2}
-    arm = relaxation.EXPERIMENT.arms['freed_at_1_8']
-    with pytest.raises(errors.InputError, match='1/8 of 20 epochs is no whole number: give --epochs a multiple of 8'):
-        arm.epoch(20)
+        assert shares == {'freed_at_0': 0, 'freed_at_1_4': 1 / 4, 'freed_at_1_2': 1 / 2, 'freed_at_3_4': 3 / 4}
+    arm = relaxation.EXPERIMENT.arms['freed_at_1_4']
+    with pytest.raises(errors.InputError, match='1/4 of 18 epochs is no whole number: give --epochs a multiple of 4'):
+        arm.epoch(18)
 
 
 def test_an_arm_that_does_not_fit_is_refused_by_name():
