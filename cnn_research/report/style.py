@@ -117,11 +117,16 @@ def _own_ids(svg: str) -> str:
 
 
 @styled
-def figure_png_data_uri(figure: Figure, dpi: float = 180.0) -> str:
-    """The figure as a PNG in a data: address, for figures made of many pictures."""
+def figure_png(figure: Figure, dpi: float = 180.0) -> bytes:
+    """The figure as a PNG file, for figures made of many pictures."""
     data = io.BytesIO()
     figure.savefig(data, format='png', dpi=dpi, metadata={'Software': None})
-    return 'data:image/png;base64,' + base64.b64encode(data.getvalue()).decode('ascii')
+    return data.getvalue()
+
+
+def figure_png_data_uri(figure: Figure, dpi: float = 180.0) -> str:
+    """The same in a data: address."""
+    return 'data:image/png;base64,' + base64.b64encode(figure_png(figure, dpi)).decode('ascii')
 
 
 def figure_img(figure: Figure, alt: str, dpi: float = 180.0) -> Markup:
