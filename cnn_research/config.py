@@ -49,7 +49,7 @@ class ModelConfig:
     """A network of the family in `models.py`. The first five fields have one entry per stage.
 
     `norm` follows every layer but the last, and replaces its bias; `use_bias` False leaves out all biases. `compute` is what layers
-    multiply in; parameters, sums over images and the loss are float32 always.
+    multiply in and hand on; parameters, what the optimizer keeps, batch statistics and the loss are float32 always.
     """
 
     features: tuple[int, ...] = (16, 32)

@@ -1,4 +1,4 @@
-"""Training as pure functions: state, step, a chunk of steps as one program, exact evaluation. `jit` is in `programs` alone."""
+"""Training as pure functions: state, step, a chunk of steps as one program, exact evaluation; compiled by `programs` and `together`."""
 
 import functools
 from collections.abc import Callable
@@ -56,31 +56,27 @@ class Programs(NamedTuple):
 def programs(program: Program) -> Programs:
     """Compile-once functions: seeds, epochs, training set sizes, learning rates and their schedules are arguments, and compile nothing."""
     bind = functools.partial
-    return _compiled(program, bind(init, program), bind(epoch_order, program), bind(chunk, program))
+    return Programs(
+        init=jax.jit(bind(init, program), compiler_options=_ONCE),
+        order=jax.jit(bind(epoch_order, program), compiler_options=_ONCE),
+        chunk=jax.jit(bind(chunk, program), donate_argnums=(1,)),
+        evaluate=jax.jit(bind(evaluate, program)),
+    )
 
 
 @functools.cache
 def together(program: Program) -> Programs:
     """`programs` for several seeds in one: seeds [S], states, orders and metrics have them as their first axis.
 
-    So have `draw` and `scale` of the arrays; all else is common. `evaluate` is for one seed.
+    So have `draw` and `scale` of the arrays; all else is common. `evaluate` is that of one seed.
     """
     own: Any = {'draw': 0, 'scale': 0}
     data = Arrays(**{name: own.get(name) for name in Arrays._fields})
-    return _compiled(
-        program,
-        jax.vmap(functools.partial(init, program)),
-        jax.vmap(functools.partial(epoch_order, program), (None, 0, None)),
-        jax.vmap(functools.partial(chunk, program), (None, 0, data, 0, 0, None, None)),
-    )
-
-
-def _compiled(program: Program, init: Callable[..., Any], order: Callable[..., Any], chunk: Callable[..., Any]) -> Programs:
-    return Programs(
-        init=jax.jit(init, compiler_options=_ONCE),
-        order=jax.jit(order, compiler_options=_ONCE),
-        chunk=jax.jit(chunk, donate_argnums=(1,)),
-        evaluate=jax.jit(functools.partial(evaluate, program)),
+    init_, order, steps = (functools.partial(function, program) for function in (init, epoch_order, chunk))
+    return programs(program)._replace(
+        init=jax.jit(jax.vmap(init_), compiler_options=_ONCE),
+        order=jax.jit(jax.vmap(order, (None, 0, None)), compiler_options=_ONCE),
+        chunk=jax.jit(jax.vmap(steps, (None, 0, data, 0, 0, None, None)), donate_argnums=(1,)),
     )
 
 

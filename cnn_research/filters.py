@@ -1,12 +1,11 @@
 """Filters that people made, by name, and filters that are typed (imports no jax)."""
 
-import math
-
 import numpy as np
 
 from cnn_research import errors
 
 LARGEST = 31  # rows or columns of a typed filter
+MOST = 1_000_000  # magnitude of its numbers
 
 # Rows from top to bottom. Cross-correlated, as a convolution layer does it: a bright left and a dark right answer `vertical` with a
 # positive number.
@@ -40,6 +39,6 @@ def parse(text: str) -> np.ndarray:
     sizes = {len(row) for row in rows}
     if len(sizes) > 1 or max(len(rows), *sizes) > LARGEST:
         raise errors.InputError(f'the rows of a filter are equally long, and at most {LARGEST} by {LARGEST}; got {text!r}')
-    if not all(math.isfinite(number) for row in rows for number in row):
-        raise errors.InputError(f'the numbers of a filter are finite, got {text!r}')
+    if not all(abs(number) <= MOST for row in rows for number in row):
+        raise errors.InputError(f'the numbers of a filter are finite and at most {MOST:,}, got {text!r}')
     return np.asarray(rows, np.float32)

@@ -114,8 +114,8 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
     """The problem that a configuration poses on a data set, checked as far as shapes and sizes go.
 
     Raises:
-      InputError: train_size above the data's, a shift out of the image, a canvas too small, a kernel or pool that does not fit, a
-        network larger than the memory of this machine.
+      InputError: train_size above the data's, a shift out of the image or beside unseen positions, a canvas too small, a kernel or pool
+        that does not fit, a network larger than the memory of this machine.
     """
     available = len(dataset.train_images)
     size = available if c.data.train_size is None else c.data.train_size
@@ -123,6 +123,8 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
         raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
     if c.train.shift >= min(dataset.train_images.shape[1:3]):
         raise errors.InputError(f'shift {c.train.shift} would move images of {dataset.name} out of themselves')
+    if c.train.shift and c.data.unseen_positions is not None:
+        raise errors.InputError('a shift would show training images near unseen positions: give no shift, or unseen_positions none')
     _positions(c.data, dataset)
     problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size, available)
     for model in (c.model, c.final_model):

@@ -18,7 +18,7 @@ _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays l
 _EVALUATION_BATCH = 256
 _MEMORY_SHARE = 0.8  # of the device, for seeds that train together; scores and the allocator need some too
 
-Watch = Callable[[Problem, State], dict[str, float]]
+Watch = Callable[[Problem, State, Arrays], dict[str, float]]
 
 
 class Fit(NamedTuple):
@@ -62,7 +62,7 @@ def fit(
     data: Arrays,
     seed: int,
     on_progress: Callable[[float], None] = lambda share: None,
-    watch: Watch = lambda problem, state: {},
+    watch: Watch = lambda problem, state, data: {},
 ) -> Fit:
     """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite.
 
@@ -76,9 +76,12 @@ def fit_together(
     data: Sequence[Arrays],
     seeds: Sequence[int],
     on_progress: Callable[[float], None] = lambda share: None,
-    watch: Watch = lambda problem, state: {},
+    watch: Watch = lambda problem, state, data: {},
 ) -> list[Fit]:
-    """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding."""
+    """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding.
+
+    `seconds` of the history are a seed's share of the time.
+    """
     compiled = engine.together if len(seeds) > 1 else engine.programs
     p, setting, epochs = compiled(problem.program), problem.setting, problem.config.train.epochs
     resident, seeds_ = _resident(data), _stack([np.uint32(seed) for seed in seeds])
@@ -98,9 +101,12 @@ def fit_together(
             done += count
             pace.finished(count)
             on_progress((epoch + done / problem.steps_per_epoch) / epochs)
-        for one, arrays, sums, history in zip(_apart(state, len(seeds)), data, map(Metrics, *total), histories):
+        states = _apart(state, len(seeds))
+        entries = [_entry(problem, *own, watch) for own in zip(states, data, map(Metrics, *total))]
+        seconds = (time.perf_counter() - started) / len(seeds)
+        for entry, history in zip(entries, histories):
             if not history or history[-1]['train_loss'] is not None:
-                history.append({'epoch': epoch + 1, **_entry(problem, one, arrays, sums, watch), 'seconds': time.perf_counter() - started})
+                history.append({'epoch': epoch + 1, **entry, 'seconds': seconds})
         if not np.isfinite(total.loss).any():
             break
     return [Fit(problem, one, history, _diverged(history)) for one, history in zip(_apart(state, len(seeds)), histories)]
@@ -108,16 +114,27 @@ def fit_together(
 
 def at_once(problem: Problem, data: Arrays) -> int:
     """How many seeds of the problem fit into the memory of the device, at least one: by what the compiler says that one of them takes."""
-    p, seed = engine.programs(problem.program), np.uint32(0)
-    state = jax.eval_shape(p.init, seed)
-    order = jax.eval_shape(p.order, problem.setting, seed, np.int32(0))
-    shapes = jax.eval_shape(lambda arrays: arrays, _resident([data]))
-    one = p.chunk.lower(problem.setting, state, shapes, seed, order, np.int32(0), np.int32(1)).compile().memory_analysis()  # type: ignore[attr-defined]
-    images = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.pool))
-    each = one.temp_size_in_bytes + one.argument_size_in_bytes + one.output_size_in_bytes - images
-    device = jax.local_devices()[0]
-    memory = (device.memory_stats() or {}).get('bytes_limit') or cost.memory()
+    c = problem.config
+    ends_as = dataclasses.replace(c, model=c.final_model, train=dataclasses.replace(c.train, relax_epoch=None))
+    problems = {problem, dataclasses.replace(problem, config=ends_as)} if c.train.relax_epoch is not None else {problem}
+    shapes = jax.eval_shape(lambda: _resident([data]))
+    images = _bytes(shapes.pool)
+    each = max(_bytes_of_one(one, shapes) for one in problems) - images
+    memory = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit') or cost.memory()
     return max(1, int((_MEMORY_SHARE * memory - images) // each))
+
+
+def _bytes_of_one(problem: Problem, shapes: Arrays) -> int:
+    """What a chunk of one seed takes, its arguments and results included."""
+    p, seed = engine.programs(problem.program), np.uint32(0)
+    state, order = jax.eval_shape(p.init, seed), jax.eval_shape(p.order, problem.setting, seed, np.int32(0))
+    chunk: Any = p.chunk
+    need = chunk.lower(problem.setting, state, shapes, seed, order, np.int32(0), np.int32(1)).compile().memory_analysis()
+    return need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _resident(data: Sequence[Arrays]) -> Arrays:
@@ -152,8 +169,9 @@ def _entry(problem: Problem, state: State, data: Arrays, sums: Metrics, watch: W
     assert data.validation is not None
     if not math.isfinite(sums.loss):
         return _named('train', None) | _named('validation', None)
-    scores = _named('validation', score(problem, state, data.scale, data.validation))
-    return _named('train', sums.means()) | scores | watch(problem, state)
+    scores = score(problem, state, data.scale, data.validation)
+    seen = watch(problem, state, data) if math.isfinite(scores['loss']) else {}
+    return _named('train', sums.means()) | _named('validation', scores) | seen
 
 
 def _diverged(history: Sequence[dict[str, Any]]) -> bool:

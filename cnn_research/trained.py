@@ -38,7 +38,10 @@ class Trained(NamedTuple):
         x = jnp.asarray(image[None], jnp.float32) * self.scale
         row, column = (size // 2 for size in g.positions)
         dense = isinstance(scheme, schemes.Dense) and not isinstance(scheme, schemes.MaskedDense)
-        kernel = params['kernel'][:, :, :, row, column] if dense else sharing.expand(scheme, g, params)[row, column]
+        if dense:
+            kernel = params['kernel'][:, :, :, row, column]
+        else:  # compiled, so that the kernels of all other positions are never made
+            kernel = jax.jit(lambda params: sharing.expand(scheme, g, params)[row, column])(params)
         return np.asarray(kernel).transpose(3, 0, 1, 2), np.asarray(sharing.apply(scheme, g, params, x)[0])
 
 

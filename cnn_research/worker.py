@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -87,49 +87,58 @@ def run_cell(experiment: str, cell: sweep.Cell, dataset: Dataset, on_progress: C
 
     A run whose loss is not finite is `diverged`; one that raises is `failed` with its last line; neither stops the sweep.
     """
-    return run_team(experiment, [cell], dataset, on_progress)[0]
+    (result,) = run_team(experiment, [cell], dataset, on_progress)
+    return result
 
 
 def run_team(
-    experiment: str, team: Sequence[sweep.Cell], dataset: Dataset, on_progress: Callable[[float], None] = lambda share: None
-) -> list[Result]:
-    """`run_cell` for cells that differ in their seed alone, in one program, or in as many as memory asks for.
+    experiment: str,
+    team: Sequence[sweep.Cell],
+    dataset: Dataset,
+    on_progress: Callable[[float], None] = lambda share: None,
+    most: int | None = None,
+) -> Iterator[Result]:
+    """`run_cell` for cells that differ in their seed alone, in one program, or in parts of at most `most` (None: what memory holds).
 
-    If one of several raises, the halves of the team are tried by themselves. `seconds` is a cell's share of the time.
+    A part's results come as soon as it ends. If a part of several cells raises, its halves are tried by themselves. `seconds` is a cell's
+    share of the time.
     """
     started, cell = time.perf_counter(), team[0]
     posed = problem.make(cell.config, dataset)
     rows = [_facts(experiment, one, posed) for one in team]
+    size = 0  # of the parts; 0: the team is one
     try:
         data = [problem.arrays(posed, dataset, one.seed) for one in team]
-        if len(team) > 1 and len(team) > (most := train.at_once(posed, data[0])):
-            return _in_parts(experiment, team, dataset, on_progress, most)
-        watch = watched(data[0]) if cell.config.train.watch and cell.purpose != 'tune' else lambda problem, state: {}
-        fits = train.fit_together(posed, data, [one.seed for one in team], on_progress, watch)
-        results = [_result(*all_of_it) for all_of_it in zip(rows, team, fits, data)]
+        fit_at_once = (most or train.at_once(posed, data[0])) if len(team) > 1 else 1
+        if len(team) > fit_at_once:
+            size = fit_at_once
+        else:
+            watch = watched if cell.config.train.watch and cell.purpose != 'tune' else _unwatched
+            fits = train.fit_together(posed, data, [one.seed for one in team], on_progress, watch)
+            results = [_result(*all_of_it) for all_of_it in zip(rows, team, fits, data)]
     except Exception as e:  # anything a training can raise, out of memory included: the other cells go on
         traceback.print_exc()
-        if len(team) > 1:
-            return _in_parts(experiment, team, dataset, on_progress, (len(team) + 1) // 2)
+        size = (len(team) + 1) // 2 if len(team) > 1 else 0
         results = [(rows[0] | {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}, [], {})]
+    if size:
+        yield from _in_parts(experiment, team, dataset, on_progress, size)
+        return
     seconds = (time.perf_counter() - started) / len(team)
-    return [(row | {'seconds': seconds}, history, params) for row, history, params in results]
+    for row, history, params in results:
+        yield row | {'seconds': seconds}, history, params
 
 
 def _in_parts(
     experiment: str, team: Sequence[sweep.Cell], dataset: Dataset, on_progress: Callable[[float], None], size: int
-) -> list[Result]:
+) -> Iterator[Result]:
     """The team in parts of so many cells, one after the other."""
-    results: list[Result] = []
 
     def of_part(share: float, first: int, number: int) -> None:
         on_progress((first + number * share) / len(team))
 
     for first in range(0, len(team), size):
         part = team[first : first + size]
-        heard = functools.partial(of_part, first=first, number=len(part))
-        results += run_team(experiment, part, dataset, heard)
-    return results
+        yield from run_team(experiment, part, dataset, functools.partial(of_part, first=first, number=len(part)), size)
 
 
 def _result(row: dict[str, Any], cell: sweep.Cell, fit: train.Fit, data: problem.Arrays) -> Result:
@@ -138,15 +147,15 @@ def _result(row: dict[str, Any], cell: sweep.Cell, fit: train.Fit, data: problem
     return row, history, {} if fit.diverged else flatten(fit.state) | {'scale': np.asarray(data.scale)}
 
 
-def watched(data: problem.Arrays) -> Callable[[problem.Problem, engine.State], dict[str, float]]:
-    """What `fit` records after every epoch of a watched training: test accuracy, and the distance from the nearest convolution."""
+def watched(posed: problem.Problem, state: engine.State, data: problem.Arrays) -> dict[str, float]:
+    """What is recorded after every epoch of a watched training: test accuracy, and the distance from the nearest convolution."""
+    assert data.test is not None
+    accuracy = train.score(posed, state, data.scale, data.test)['accuracy']
+    return {'test_accuracy': accuracy, 'distance': projection.distance(posed.config.model, {'params': state.params}, posed.image)}
 
-    def watch(posed: problem.Problem, state: engine.State) -> dict[str, float]:
-        assert data.test is not None
-        accuracy = train.score(posed, state, data.scale, data.test)['accuracy']
-        return {'test_accuracy': accuracy, 'distance': projection.distance(posed.config.model, {'params': state.params}, posed.image)}
 
-    return watch
+def _unwatched(posed: problem.Problem, state: engine.State, data: problem.Arrays) -> dict[str, float]:
+    return {}
 
 
 def flatten(state: engine.State) -> dict[str, np.ndarray]:

@@ -159,10 +159,13 @@ def facts(base: config.Config, main: Sequence[Mapping], dataset: Dataset) -> dic
     held_out = f'{len(dataset.validation_images):,} validation, {len(dataset.test_images):,} test images'
     d, t = base.data, base.train
     placed = f'{d.canvas[0]} x {d.canvas[1]}, trained at {d.train_positions}, unseen {d.unseen_positions}' if d.canvas else 'none'
+    also = {'weight decay': t.weight_decay, 'shift': t.shift, 'flip': t.flip}
+    more = ''.join(f', {name} {value}' for name, value in also.items() if value)
     return {
         'data': f'{dataset.name}: {of("train_size")} training, {held_out}',
         'canvas': placed,
-        'training': f'{t.epochs} epochs, batch {t.batch_size}, {t.optimizer}, rate {t.learning_rate:g}, {t.schedule}',
+        'training': f'{t.epochs} epochs, batch {t.batch_size}, {t.optimizer}, rate {t.learning_rate:g}, {t.schedule}{more}',
+        'computed in': base.model.compute,
         'seeds': str(len({row['seed'] for row in main})),
         'intervals': '95 % Student t over seeds',
         'code': f'commit {of("git")}, jax {of("jax")}, Python {platform.python_version()}',

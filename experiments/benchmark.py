@@ -54,7 +54,7 @@ from typing import Any, NoReturn
 import numpy as np
 from absl import flags as absl_flags
 
-from cnn_research import cost, errors, files
+from cnn_research import errors, files
 from cnn_research.report import style, table
 from experiments import contenders, roofline, runner, timing, whole
 from experiments.comparisons import SECTIONS, Comparison
@@ -129,11 +129,10 @@ def wanted() -> tuple[list[str], list[int]]:
     for name in sections:
         if name not in ALL:
             raise errors.known('section', name, ALL)
-    text = ('1' if FLAGS.quick else '1,2') if FLAGS.threads is None else FLAGS.threads
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= (os.cpu_count() or 1) for part in text.split(',')):
-        raise errors.InputError(
-            f'threads must be whole numbers from 1 to the {os.cpu_count()} cores here, separated by commas, got {text!r}'
-        )
+    cores = os.cpu_count() or 1
+    text = ('1' if FLAGS.quick or cores == 1 else '1,2') if FLAGS.threads is None else FLAGS.threads
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= cores for part in text.split(',')):
+        raise errors.InputError(f'threads must be whole numbers from 1 to the {cores} cores here, separated by commas, got {text!r}')
     return sections, [int(part) for part in text.split(',')]
 
 
@@ -183,11 +182,7 @@ def _compared(section: str, threads: Sequence[int], rounds: int, seconds: float,
 
 def _commands() -> list[dict[str, Any]]:
     rows = whole.commands(FLAGS.quick)
-    lines = [
-        (row['what'], row['programs'], f'{row["seconds"]:.3g}', f'{row["ratio"]:.2f}' if row['ratio'] else table.NONE,
-         cost.human_bytes(row['memory'])) for row in rows
-    ]  # fmt: skip
-    print(f'\ncommands\n{table.plain(whole.COLUMNS, lines)}')
+    print(f'\ncommands\n{table.plain(whole.COLUMNS, [whole.shown(row) for row in rows])}')
     return rows
 
 

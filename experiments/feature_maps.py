@@ -28,7 +28,7 @@ from typing import NoReturn
 import numpy as np
 from absl import flags as absl_flags
 
-from cnn_research import errors, files, filters, geometry
+from cnn_research import config, cost, errors, files, filters, geometry, stats
 from experiments import runner
 
 SIDE, LENGTH = 16, 8  # of the images with an edge, and of the edge in them
@@ -42,7 +42,7 @@ FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string('filter', 'vertical', f'{", ".join(filters.NAMED)}, or numbers such as 1,0,-1;1,0,-1;1,0,-1', flag_values=FLAGS)
 absl_flags.DEFINE_string('image', None, 'a PNG or JPEG file to look at, instead of a sample', flag_values=FLAGS)
 absl_flags.DEFINE_integer('sample', 0, 'number of the test image to look at', flag_values=FLAGS)
-absl_flags.DEFINE_string('dataset', 'digits', 'the data set that the sample is from', flag_values=FLAGS)
+absl_flags.DEFINE_string('dataset', None, 'the data set that the sample is from (digits; with --run, its own)', flag_values=FLAGS)
 absl_flags.DEFINE_string('data_dir', None, 'where TFDS keeps prepared data', flag_values=FLAGS)
 absl_flags.DEFINE_string('raw_dir', None, 'folder of the original files', flag_values=FLAGS)
 absl_flags.DEFINE_string('padding', 'SAME', ' | '.join(geometry.PADDINGS), flag_values=FLAGS)
@@ -55,33 +55,45 @@ absl_flags.DEFINE_integer('seeds', 5, 'how many trainings --compare averages ove
 absl_flags.DEFINE_string('workdir', 'runs/feature_maps', 'where the pictures go', flag_values=FLAGS)
 
 
-def looked_at() -> tuple[np.ndarray, str]:
-    """The image uint8 [H, W, C] that the flags ask for, and what it is."""
+_SLIDING = ('filter', 'padding', 'stride', 'dilation')
+_MEANS_NOTHING_WITH = {
+    None: ('seeds', 'cell'),
+    'run': (*_SLIDING, 'seeds'),
+    'compare': (*_SLIDING, 'run', 'cell', 'image', 'sample', 'dataset'),
+}
+
+
+def looked_at(dataset: str) -> tuple[np.ndarray, str]:
+    """The image uint8 [H, W, C] that the flags ask for, else one of this data set, and what it is."""
     from cnn_research import data
     from cnn_research.data import picture
 
     if FLAGS.image is not None:
         return picture.load(FLAGS.image), Path(FLAGS.image).name
-    images = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir, raw_dir=FLAGS.raw_dir).test_images
+    dataset = dataset if FLAGS.dataset is None else FLAGS.dataset
+    images = data.load(dataset, data_dir=FLAGS.data_dir, raw_dir=FLAGS.raw_dir).test_images
     if not 0 <= FLAGS.sample < len(images):
         raise errors.InputError(f'sample must be from 0 to {len(images) - 1}, got {FLAGS.sample}')
-    return images[FLAGS.sample], f'test image {FLAGS.sample} of {FLAGS.dataset}'
+    return images[FLAGS.sample], f'test image {FLAGS.sample} of {dataset}'
 
 
 def slide() -> dict[str, bytes]:
     """The files of a filter that slides over an image."""
-    from cnn_research import ops
+    import jax.numpy as jnp
+
+    from cnn_research import direct
     from cnn_research.data import picture
     from cnn_research.report import sliding, style
 
     kernel = filters.parse(FLAGS.filter)
     errors.positive('stride', FLAGS.stride)
     errors.positive('dilation', FLAGS.dilation)
-    image, name = looked_at()
+    image, name = looked_at('digits')
     pixels = picture.grey(image)[..., 0].astype(np.float32) / 255
     height, width = pixels.shape
     g = geometry.Geometry((height, width), kernel.shape, (FLAGS.stride,) * 2, FLAGS.padding, (FLAGS.dilation,) * 2)
-    response = np.asarray(ops.shared(pixels[None, ..., None], kernel[..., None, None], g.strides, g.padding, g.dilation))[0, ..., 0]
+    # One forward pass: XLA's own convolution lays out no patches, of which a photograph has many.
+    response = np.asarray(direct.by_xla(jnp.asarray(pixels)[None, ..., None], jnp.asarray(kernel)[..., None, None], g))[0, ..., 0]
     at = row, column = strongest(response, g)
     least, most = (float(value.round(5)) + 0.0 for value in (response.min(), response.max()))
     print(f'{FLAGS.filter} on {name}: a map of {response.shape[0]} x {response.shape[1]} from {least:.3g} to {most:.3g}')
@@ -113,19 +125,33 @@ def learned() -> dict[str, bytes]:
     if FLAGS.cell is None:
         raise errors.InputError('run needs --cell too, such as --cell=conv_gmp-seed0')
     cell = trained.load_cell(FLAGS.run, FLAGS.cell)
-    image, name = looked_at()
     channels = cell.scale.shape[-1]
-    image = picture.grey(image) if channels == 1 else np.broadcast_to(image, (*image.shape[:2], channels))
-    if cell.model.config.sharing[0] not in ('shared', 'coordinates', 'tiled') and not _fits(cell, image):
+    if not cell.model.config.sharing or channels not in (1, 3):
+        raise errors.InputError(f'{FLAGS.cell} has no filters on grey or RGB images')
+    image, name = looked_at(cell.row['dataset'])
+    if FLAGS.image is None:
+        image = _on_canvas(image, config.Config.from_json(cell.row['config']).data)
+    image = picture.grey(image) if channels == 1 else np.broadcast_to(image, (*image.shape[:2], 3))
+    if not _fits(cell, image):
         raise errors.InputError(f'the first layer of {FLAGS.cell} is tied to the size of its images, which {name} has not')
     weights, maps = cell.first_layer(image)
     example = figures.FilterExample(FLAGS.cell, weights, image / 255, maps.transpose(2, 0, 1), f'on {name}')
     return {'filters.png': style.figure_png(figures.first_filters([example]))}
 
 
-def _fits(cell, image: np.ndarray) -> bool:
-    from cnn_research import cost
+def _on_canvas(image: np.ndarray, placed: config.DataConfig) -> np.ndarray:
+    """The image [h, w, C] at the first position where training put images, or as it is where there is no canvas."""
+    from cnn_research import images
+    from cnn_research.data import canvas
 
+    if placed.canvas is None or placed.train_positions is None:
+        return image
+    corner = canvas.positions(placed.train_positions, image.shape[:2], placed.canvas)[:1]
+    return np.asarray(images.place(image[None], corner, placed.canvas)[0])
+
+
+def _fits(cell, image: np.ndarray) -> bool:
+    """Whether the parameters of the first layer are those of a layer on such images."""
     stage = next(cost.stages(cell.model.config, image.shape))
     shapes = stage.scheme.shapes(stage.geometry, image.shape[2], stage.stage.features)
     return all(cell.variables['params']['stage_0'][name].shape == shape for name, shape in shapes.items())
@@ -197,9 +223,14 @@ def accuracies(seed: int) -> dict[str, np.ndarray]:
     return result
 
 
+def _percent(interval: stats.Interval) -> str:
+    """'93.5 ± 5.6', without the half width where there is none."""
+    half = '' if interval.high is None or interval.mean is None else f' ± {100 * (interval.high - interval.mean):.1f}'
+    return f'{100 * (interval.mean or 0):.1f}{half}'
+
+
 def compare() -> dict[str, bytes]:
     """The files of the comparison; the table is printed."""
-    from cnn_research import stats
     from cnn_research.report import sliding, style, table
 
     errors.positive('seeds', FLAGS.seeds)
@@ -208,8 +239,7 @@ def compare() -> dict[str, bytes]:
     for name in found[0]:
         values = np.array([one[name] for one in found])
         lines[name] = values.mean(axis=0)
-        intervals = [stats.mean_interval(column) for column in values.T]
-        rows.append((name, *(f'{100 * i.mean:.1f}' + (f' ± {100 * (i.high - i.mean):.1f}' if i.n > 1 else '') for i in intervals)))
+        rows.append((name, *(_percent(stats.mean_interval(column)) for column in values.T)))
     print(f'accuracy (%) by column of the edge, learned at column {COLUMNS[LEARNED]}, {FLAGS.seeds} seeds; 50 is chance')
     print(table.plain(('unit', *map(str, COLUMNS)), rows))
     images = np.stack([edges(np.random.default_rng(column), 2, column)[0][1, ..., 0] for column in COLUMNS])
@@ -220,9 +250,10 @@ def compare() -> dict[str, bytes]:
 
 def run() -> int:
     """Make the pictures that the flags ask for. Raises InputError for what they cannot mean."""
-    asked = [name for name in ('compare', 'run') if getattr(FLAGS, name)]
-    if len(asked) > 1:
-        raise errors.InputError('compare and run are two questions: ask one at a time')
+    question = 'compare' if FLAGS.compare else 'run' if FLAGS.run is not None else None
+    for name in _MEANS_NOTHING_WITH[question]:
+        if FLAGS[name].present:
+            raise errors.InputError(f'{name} means nothing {f"with --{question}" if question else "without --compare"}: leave it out')
     pictures = compare() if FLAGS.compare else learned() if FLAGS.run is not None else slide()
     folder = Path(FLAGS.workdir)
     with files.writing(folder):

@@ -135,11 +135,25 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_whole_commands_are_run_and_their_first_step_is_seen(tmp_path):
     args = ('--arms=conv_gmp', '--seeds=1', '--workers=1', '--epochs=2', '--train_size=64')
-    done = whole.ran('experiments.weight_sharing', *args, cache=str(tmp_path), workdir=str(tmp_path / 'runs'))
+    done = whole.ran('experiments.weight_sharing', *args, folder=str(tmp_path), cache=str(tmp_path), workdir=str(tmp_path / 'runs'))
     assert 0 < done.first_step < done.seconds and 10**7 < done.memory < 10**10
     assert (tmp_path / 'runs' / 'results.jsonl').exists()
     with pytest.raises(RuntimeError, match=r"weight_sharing ended with 2: .*unknown arm of weight_sharing 'nonsuch'"):
-        whole.ran('experiments.weight_sharing', '--arms=nonsuch', cache=str(tmp_path), workdir=None)
+        whole.ran('experiments.weight_sharing', '--arms=nonsuch', folder=str(tmp_path), cache=str(tmp_path), workdir=None)
+
+
+def test_a_command_that_fails_is_a_row(monkeypatch):
+    def ran(module, *args, folder, cache, workdir):
+        if '--seeds=2' in args:
+            raise RuntimeError('it ended with 1: no memory')
+        return whole.Ran(4.0, None if '--help' in args else 2.0, 10**8)
+
+    monkeypatch.setattr(whole, 'ran', ran)
+    rows = whole.commands(quick=False)
+    assert [row['seconds'] for row in rows] == [4.0, 2.0, 2.0, 4.0, None] + [4.0] * 6
+    assert [row['ratio'] for row in rows] == [None, None, 1.0, None, None] + [None, 1.0] * 3
+    assert whole.shown(rows[4])[1:] == ('kept', 'it ended with 1: no memory', '–', '–')
+    assert whole.shown(rows[2])[2:] == ('2', '1.00', '100 MB')
 
 
 def test_the_roof_is_drawn_over_own_rows_with_bytes():

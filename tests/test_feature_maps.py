@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from PIL import Image
 from test_sharing import geometries
 
-from cnn_research import errors, filters, ops
+from cnn_research import errors, filters, ops, sweep, worker
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
+from cnn_research.data import load
 from cnn_research.geometry import Geometry
 from cnn_research.ledger import Ledger
 from cnn_research.report import sliding
@@ -33,7 +34,7 @@ def test_filters_have_names_or_are_typed():
 
 @pytest.mark.parametrize(('text', 'words'), [
     ('sobel', 'known: vertical'), ('', 'known: vertical'), ('1,x', 'numbers with commas'), ('1,2;3', 'equally long'),
-    (','.join(['1'] * 32), 'at most 31'), ('1,nan', 'finite'), ('1,inf', 'finite'),
+    (','.join(['1'] * 32), 'at most 31'), ('1,nan', 'finite'), ('1,inf', 'finite'), ('1e39,0', 'at most 1,000,000'),
 ])  # fmt: skip
 def test_other_filters_are_refused(text, words):
     with pytest.raises(errors.InputError, match=words):
@@ -111,24 +112,39 @@ def test_frames_show_the_window_and_as_much_of_the_map():
     assert len(sizes) == 1
 
 
+def finished(book, name, c):
+    """Record a cell of a network on digits that was hardly trained."""
+    book.record(*worker.run_cell('e', sweep.Cell(name, 0, c, 1), load('digits')))
+
+
 @pytest.mark.slow
 def test_what_a_network_learned_is_drawn_on_any_image_of_its_channels(tmp_path, capsys):
-    from test_train import noise
-
-    from cnn_research import sweep, worker
-
     book = Ledger(tmp_path / 'run')
     book.create({})
+    placed = DataConfig('digits', 64, (12, 12), 'left')
     for scheme in ('shared', 'local'):
-        model = ModelConfig((2,), (3,), (1,), (1,), (scheme,), head='gmp')
-        cell = sweep.Cell(scheme, 0, Config(model, DataConfig('noise'), TrainConfig(1, 16)), 1)
-        book.record(*worker.run_cell('e', cell, noise()))
-    assert run(f'--run={tmp_path}/run', '--cell=shared-seed0', f'--workdir={tmp_path}/w') == 0
-    with Image.open(tmp_path / 'w' / 'filters.png') as figure:
-        assert figure.width > 1000
-    capsys.readouterr()
-    assert run(f'--run={tmp_path}/run', '--cell=local-seed0', f'--workdir={tmp_path}/v') == 2
-    assert 'tied to the size of its images' in capsys.readouterr().err and not (tmp_path / 'v').exists()
+        finished(book, scheme, Config(ModelConfig((2,), (3,), (1,), (1,), (scheme,), head='gmp'), placed, TrainConfig(1, 16)))
+    finished(book, 'mlp', Config(ModelConfig((), (), (), (), (), hidden=(4,)), DataConfig('digits', 64), TrainConfig(1, 16)))
+    Image.fromarray(np.zeros((400, 600, 3), np.uint8)).save(tmp_path / 'photo.png')
+    for args in (('shared',), ('local',), ('shared', f'--image={tmp_path}/photo.png')):
+        assert run(f'--run={tmp_path}/run', f'--cell={args[0]}-seed0', *args[1:], f'--workdir={tmp_path}/w') == 0
+        with Image.open(tmp_path / 'w' / 'filters.png') as figure:
+            assert figure.width > 1000
+    for args, words in (
+        (('local', f'--image={tmp_path}/photo.png'), 'tied to the size of its images'), (('mlp',), 'has no filters'),
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert run(f'--run={tmp_path}/run', f'--cell={args[0]}-seed0', *args[1:], f'--workdir={tmp_path}/v') == 2
+        assert words in capsys.readouterr().err and not (tmp_path / 'v').exists()
+
+
+@pytest.mark.slow
+def test_a_tall_picture_and_a_large_filter_are_drawn(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4000, 20), np.uint8)).save(tmp_path / 'tall.png')
+    many = ';'.join([','.join(['1'] * 15)] * 15)
+    assert run(f'--image={tmp_path}/tall.png', f'--filter={many}', f'--workdir={tmp_path}/w') == 0
+    with Image.open(tmp_path / 'w' / 'feature_map.png') as figure:
+        assert figure.height < 3000
 
 
 @pytest.mark.slow
@@ -137,9 +153,9 @@ def test_a_filter_that_learned_an_edge_at_one_place_finds_it_anywhere_and_a_dens
     assert 'learned at column 5, 2 seeds' in capsys.readouterr().out
     assert (tmp_path / 'w' / 'anywhere.svg').read_text().startswith('<svg ')
     by_filter, by_unit = feature_maps.accuracies(0).values()
-    assert by_filter.min() > 0.9 and by_unit[feature_maps.LEARNED] > 0.9
+    assert by_filter.min() > 0.75 and by_unit[feature_maps.LEARNED] > 0.9
     far = [i for i, column in enumerate(feature_maps.COLUMNS) if abs(column - feature_maps.COLUMNS[feature_maps.LEARNED]) >= 6]
-    assert by_unit[far].max() < 0.75
+    assert by_unit[far].max() < 0.6
 
 
 @pytest.mark.parametrize(('args', 'words'), [
@@ -151,6 +167,10 @@ def test_a_filter_that_learned_an_edge_at_one_place_finds_it_anywhere_and_a_dens
     (['--filter=1,2;3'], ['equally long']),
     (['--run=/none'], ['--cell']),
     (['--run=/none', '--compare'], ['compare', 'run']),
+    (['--compare', '--stride=2'], ['stride', '--compare']),
+    (['--run=/none', '--cell=a', '--filter=blur'], ['filter', '--run']),
+    (['--seeds=3'], ['seeds', '--compare']),
+    (['--run=/none', '--cell=a'], ['/none']),
     (['--compare', '--seeds=0'], ['seeds', '0']),
     (['--workdir=/proc/none'], ['/proc/none']),
     (['--filter=' + ';'.join(['1'] * 9)], ['kernel', '8']),

@@ -37,5 +37,8 @@ def test_a_shift_out_of_the_image_is_refused():
     c = config.Config(config.ModelConfig(), config.DataConfig('digits'), config.TrainConfig(shift=8))
     with pytest.raises(errors.InputError, match='shift 8 would move images of digits out of themselves'):
         problem.make(c, load('digits'))
+    placed = config.DataConfig('digits', canvas=(12, 12), train_positions='left', unseen_positions='right')
+    with pytest.raises(errors.InputError, match='a shift would show training images near unseen positions'):
+        problem.make(config.Config(config.ModelConfig(), placed, config.TrainConfig(shift=1)), load('digits'))
     with pytest.raises(errors.InputError, match='flip must be True or False'):
         config.TrainConfig(flip=1)

@@ -14,7 +14,7 @@ from jax import lax
 from test_sharing import compiled, geometries
 from test_train import BASE, posed
 
-from cnn_research import data, direct, engine, frequency, lowering, ops, stats, sweep, worker
+from cnn_research import data, direct, engine, frequency, lowering, ops, sweep, worker
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.geometry import PADDINGS, Geometry
 
@@ -136,7 +136,7 @@ def test_training_is_the_same_by_every_way(scheme, x64, monkeypatch):
 
 @pytest.mark.slow
 def test_experiments_find_the_same_by_every_way(monkeypatch):
-    """Mean accuracies of whole trainings on digits, by every way: differences that rounding grew are within their intervals."""
+    """Mean accuracies of whole trainings on digits by every way differ by what rounding grew, and by no more."""
     dataset = data.load('digits')
     training = TrainConfig(epochs=5, batch_size=64, learning_rate=1e-2)
     c = Config(ModelConfig((8, 8), head='gmp'), DataConfig('digits'), training)
@@ -150,8 +150,7 @@ def test_experiments_find_the_same_by_every_way(monkeypatch):
     engine.programs.cache_clear()  # none of these is to be met by another test
     assert np.mean(scores['patches']) > 0.8
     for way, found in scores.items():
-        difference = stats.paired_difference(dict(enumerate(found)), dict(enumerate(scores['patches'])))
-        assert difference.low <= 0 <= difference.high or abs(difference.mean) < 0.01, (way, scores)
+        assert abs(np.mean(found) - np.mean(scores['patches'])) < 0.015, (way, scores)
 
 
 def test_a_large_locally_connected_layer_trains_in_bounded_memory():

@@ -148,7 +148,7 @@ def test_batch_norm_sees_the_batch_in_training_alone():
 
 
 @pytest.mark.parametrize('norm', config.NORMS)
-def test_layers_multiply_in_bfloat16_where_asked_and_nothing_else_is_less_than_float32(norm):
+def test_layers_multiply_in_bfloat16_where_asked_and_parameters_stay_float32(norm):
     fields = {'features': (4, 6), 'sharing': ('shared', 'local'), 'norm': norm, 'hidden': (5,)}
     net, variables = network((8, 8, 2), **fields)
     half = models.Network(config.ModelConfig(**fields, compute='bfloat16'), CLASSES)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnn_research import errors
 from cnn_research.data import picture
@@ -52,13 +52,29 @@ def test_what_is_transparent_is_laid_on_white(tmp_path, mode):
     assert np.abs(read[:, 2] - (solid[:, 2] + 255) / 2).max() <= 1.5
 
 
-def test_a_camera_that_was_turned_is_turned_back(tmp_path):
+@pytest.mark.parametrize('orientation', range(1, 10))
+def test_a_camera_that_was_turned_is_turned_back(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    exif[0x0112] = orientation
     array = np.zeros((16, 32, 3), np.uint8)
-    array[:, :16] = 255
-    read = picture.load(saved(tmp_path / 'e', array, 'JPEG', exif=exif, quality=95))
-    assert read.shape == (32, 16, 3) and read[:14].min() > 240 and read[18:].max() < 15
+    array[:8, :16], array[8:, :16] = 255, 120
+    path = saved(tmp_path / 'e', array, 'JPEG', exif=exif, quality=95)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(picture.load(path), expected)
+
+
+def test_a_camera_that_adds_a_small_copy_is_no_animation(tmp_path):
+    path = tmp_path / 'm.jpg'
+    Image.fromarray(COLOUR).save(path, 'MPO', save_all=True, append_images=[Image.fromarray(COLOUR[:2, :2])])
+    with Image.open(path) as image:
+        assert image.n_frames == 2
+    assert picture.load(path).shape == (3, 4, 3)
+
+
+def test_a_grey_that_stands_for_nothing_is_white(tmp_path):
+    read = picture.load(saved(tmp_path / 't', GREY, transparency=int(GREY[1, 1])))
+    assert read.shape == (3, 4, 3) and read[1, 1].tolist() == [255] * 3 and read[0, 0].tolist() == [0] * 3
 
 
 def header(width, height):

@@ -9,11 +9,17 @@ from test_ledger import start
 from test_train import BASE, noise, posed
 
 from cnn_research import engine, problem, sweep, train, worker
-from cnn_research.config import ModelConfig, TrainConfig
+from cnn_research.config import Config, ModelConfig, TrainConfig
 from cnn_research.ledger import Ledger
 
 SEEDS = (3, 0, 5)
 FEWER = dataclasses.replace(BASE, data=dataclasses.replace(BASE.data, train_size=80))  # so that every seed has its own draw
+
+
+class News(list):
+    """A queue that keeps everything."""
+
+    put = list.append
 
 
 def cells(c, seeds=SEEDS, purpose='main'):
@@ -25,7 +31,8 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
     """In float64, to 1e-10, through layers of every kind: draws, canvas, shifts and batch norm of one seed are nothing to the other."""
     schemes = ('shared', 'low_rank:2', 'tiled:2x2', 'local', 'dense')
     model = ModelConfig((4, 3, 2, 2, 2), (3, 2, 3, 3, 3), (1,) * 5, (1, 2, 1, 1, 1), schemes, norm='batch', head='gmp')
-    c = dataclasses.replace(FEWER, model=model, train=TrainConfig(epochs=4, batch_size=16, shift=1, flip=True))
+    placed = dataclasses.replace(FEWER.data, unseen_positions=None)  # a shift would reach them
+    c = Config(model, placed, TrainConfig(epochs=4, batch_size=16, shift=1, flip=True))
     p = problem.make(c, noise())
 
     def wide(tree):
@@ -49,11 +56,11 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('c', [FEWER, dataclasses.replace(FEWER, train=dataclasses.replace(BASE.train, relax_epoch=1))],
+@pytest.mark.parametrize('c', [FEWER, dataclasses.replace(FEWER, train=dataclasses.replace(BASE.train, relax_epoch=1, watch=True))],
                          ids=['plain', 'relaxed'])  # fmt: skip
 def test_a_team_of_cells_has_the_rows_that_its_cells_would_have(c):
     heard = []
-    team = worker.run_team('e', cells(c), noise(), heard.append)
+    team = list(worker.run_team('e', cells(c), noise(), heard.append))
     assert heard == sorted(heard) and heard[-1] == 1
     for cell, (row, history, params) in zip(cells(c), team):
         alone, its_history, its_params = worker.run_cell('e', cell, noise())
@@ -62,6 +69,8 @@ def test_a_team_of_cells_has_the_rows_that_its_cells_would_have(c):
             assert row[name] == pytest.approx(alone[name], rel=0.02), name  # in float32 rounding grows
         assert [entry['epoch'] for entry in history] == [entry['epoch'] for entry in its_history] == [1, 2]
         assert {entry['cell'] for entry in history} == {cell.name}
+        if c.train.watch:  # by the scale of the seed's own draw
+            assert row['test_accuracy'] == history[-1]['test_accuracy']
         assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in its_params.items()}
         np.testing.assert_array_equal(params['scale'], its_params['scale'])
 
@@ -74,6 +83,7 @@ def test_one_seed_that_diverges_leaves_the_others_alone():
     assert [fit.diverged for fit in fits] == [False, True, False]
     assert [len(fit.history) for fit in fits] == [3, 1, 3]
     assert fits[1].history[0]['train_loss'] is None and fits[2].history[2]['train_loss'] < fits[2].history[0]['train_loss']
+    assert fits[0].history[0]['seconds'] == fits[1].history[0]['seconds']
     all_broken = train.fit_together(p, [broken, broken], [0, 1])
     assert [(fit.diverged, len(fit.history)) for fit in all_broken] == [(True, 1)] * 2
 
@@ -90,9 +100,26 @@ def test_a_team_that_memory_cannot_hold_runs_in_parts(monkeypatch):
     monkeypatch.setattr(train, 'fit_together', lambda p, data, seeds, *more: sizes.append(len(seeds)) or fit(p, data, seeds, *more))
     monkeypatch.setattr(train, 'at_once', lambda p, data: 2)
     heard = []
-    rows = worker.run_team('e', cells(BASE), noise(), heard.append)
+    rows = list(worker.run_team('e', cells(BASE), noise(), heard.append))
     assert sizes == [2, 1] and [row[0]['seed'] for row in rows] == list(SEEDS) and {row[0]['status'] for row in rows} == {'ok'}
     assert heard == sorted(heard) and heard[-1] == 1
+
+
+def test_what_a_part_of_a_team_finished_is_kept_before_the_next_begins(monkeypatch, tmp_path):
+    book, fit, recorded = Ledger(tmp_path), train.fit_together, []
+    book.create({})
+    monkeypatch.setattr(train, 'at_once', lambda p, data: 1)
+    monkeypatch.setattr(train, 'fit_together', lambda *args: recorded.append(len(book.results())) or fit(*args))
+    worker._claim_and_run(book, 'e', cells(BASE), {}, noise(), News())
+    assert recorded == [0, 1, 2] and len(book.results()) == 3
+
+
+def test_weights_that_are_not_finite_at_the_end_of_an_epoch_are_not_watched(monkeypatch):
+    p, arrays, _ = posed()
+    scores = {'loss': float('nan'), 'accuracy': 0.1}
+    monkeypatch.setattr(train, 'score', lambda *args: scores)
+    fit = train.fit(p, arrays, 0, watch=lambda *args: pytest.fail('watched'))
+    assert fit.diverged
 
 
 def test_a_team_that_fails_is_tried_in_parts_and_only_what_fails_alone_has_failed(monkeypatch):
@@ -109,9 +136,12 @@ def test_a_team_that_fails_is_tried_in_parts_and_only_what_fails_alone_has_faile
     assert rows[1]['error'] == 'RuntimeError: RESOURCE_EXHAUSTED: out of memory'
 
 
-def test_memory_is_asked_of_the_compiler(monkeypatch):
-    p, arrays, _ = posed()
-    state = jax.eval_shape(engine.programs(p.program).init, np.uint32(0))
+@pytest.mark.parametrize('relax_epoch', [None, 1])
+def test_memory_is_asked_of_the_compiler(monkeypatch, relax_epoch):
+    """Of the network that the training ends with too."""
+    p, arrays, _ = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, relax_epoch=relax_epoch)))
+    ends_as = dataclasses.replace(p.config, model=p.config.final_model)
+    state = jax.eval_shape(engine.programs(dataclasses.replace(p, config=ends_as).program).init, np.uint32(0))
     its_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     for memory, least in ((10**9, 2), (1, 1)):
         monkeypatch.setattr(train.cost, 'memory', lambda memory=memory: memory)
@@ -121,9 +151,6 @@ def test_memory_is_asked_of_the_compiler(monkeypatch):
 def test_what_another_process_holds_is_left_to_it_and_the_rest_of_the_team_runs(tmp_path):
     book = Ledger(tmp_path)
     book.create({})
-
-    class News(list):
-        put = list.append
 
     team, news = cells(BASE), News()
     holder = start(book, f"""

@@ -250,20 +250,27 @@ def test_pixels_that_training_never_lights_teach_nothing():
     assert moved.tolist() == [True] * 7 + [False] * 2  # images 6 wide with their left edge in column 0 or 1 of 9
 
 
+def augmented_by(**fields):
+    """BASE with augmentation, and without unseen positions, which a shift would reach."""
+    return dataclasses.replace(
+        BASE, data=dataclasses.replace(PLACED, unseen_positions=None), train=dataclasses.replace(BASE.train, **fields)
+    )
+
+
 def test_augmentation_is_part_of_training_a_pure_function_of_the_seed_and_no_part_of_evaluation():
     fits = {}
     for fields in ({}, {'shift': 2}, {'flip': True}, {'shift': 2, 'flip': True}):
-        p, arrays, _ = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, **fields)))
+        p, arrays, _ = posed(augmented_by(**fields))
         fits[str(fields)] = fit = train.fit(p, arrays, 0)
         assert same_bits(fit.state, train.fit(p, arrays, 0).state)
-        scores = [train.score(problem_, fit.state, arrays.scale, arrays.test) for problem_ in (p, posed()[0])]
+        scores = [train.score(problem_, fit.state, arrays.scale, arrays.test) for problem_ in (p, posed(augmented_by())[0])]
         assert scores[0] == scores[1]
     kernels = [np.asarray(fit.state.params['stage_0']['kernel']) for fit in fits.values()]
     assert len({kernel.tobytes() for kernel in kernels}) == 4
 
 
 def test_every_move_and_mirror_image_is_drawn_and_drawn_evenly():
-    program = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, shift=1, flip=True)))[0].program
+    program = posed(augmented_by(shift=1, flip=True))[0].program
     raw = np.zeros((900, 6, 6, 1), np.uint8)
     raw[:, 2, 3], raw[:, 3, 3] = 1, 2  # which way is up stays
     shown = [np.asarray(engine.augmented(program, raw, np.uint32(0), np.int32(step)))[..., 0] for step in (0, 1)]

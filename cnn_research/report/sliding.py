@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,7 +29,7 @@ def sliding(image: np.ndarray, kernel: np.ndarray, response: np.ndarray, g: Geom
     """
     wide = max(image.shape[1] / image.shape[0], 0.6)
     side = min(4.3, 3.4 * wide)
-    panel = (side, side / (image.shape[1] / image.shape[0]))
+    panel = (side, min(side * image.shape[0] / image.shape[1], 6.0))  # a tall picture stands in the middle of it
     height = 0.95 + panel[1] + 2.35
     size = f'{image.shape[0]} x {image.shape[1]} image, {kernel.shape[0]} x {kernel.shape[1]} filter'
     subtitle = f'{size}, stride {g.strides[0]}, padding {g.padding}: a map of {response.shape[0]} x {response.shape[1]}'
@@ -50,8 +51,8 @@ def sliding(image: np.ndarray, kernel: np.ndarray, response: np.ndarray, g: Geom
 def seen(image: np.ndarray, g: Geometry, at: tuple[int, int]) -> np.ndarray:
     """What the filter sees at a position: [kh, kw] of the image [H, W], with what pads it."""
     (low, high), (left, right) = g.pads
-    mode = 'wrap' if g.padding == 'CIRCULAR' else 'constant'
-    padded = np.pad(image, ((low, high), (left, right)), mode=mode)
+    width = ((low, high), (left, right))
+    padded = np.pad(image, width, mode='wrap') if g.padding == 'CIRCULAR' else np.pad(image, width)
     first = [position * stride for position, stride in zip(at, g.strides)]
     return padded[tuple(slice(f, f + (k - 1) * d + 1, d) for f, k, d in zip(first, g.kernel_size, g.dilation))]
 
@@ -96,7 +97,9 @@ def _by_hand(figure: Figure, patch: np.ndarray, kernel: np.ndarray, value: float
         _write(axes, numbers, colours, low, high)
         sign = ('×', '=', 'sum ' + f'{value:.3g}'.replace('-', '−'))[i]
         x = left + (i + 1) * side + i * gap + (gap / 2 if i < 2 else 0.2)
-        kind = {'ha': 'center', 'size': 15, 'color': INK} if i < 2 else {'ha': 'left', 'size': 13, 'color': ORANGE, 'weight': 'bold'}
+        kind: dict[str, Any] = (
+            {'ha': 'center', 'size': 15, 'color': INK} if i < 2 else {'ha': 'left', 'size': 13, 'color': ORANGE, 'weight': 'bold'}
+        )
         figure.text(x / WIDTH, (0.2 + side / 2) / whole, sign, va='center', **kind)
 
 
