@@ -1,7 +1,7 @@
 """How fast is this, beside what one would use instead, and beside what the machine can do?
 
     python -m experiments.benchmark                                  all sections, one and two threads
-    python -m experiments.benchmark --sections=steps,layers --quick  fewer rounds, one thread
+    python -m experiments.benchmark --quick                          steps and layers, fewer rounds, one thread
     python -m experiments.benchmark --sections=lowerings             what `cnn_research/lowering.py` chooses by
 
 Every contender has a process of its own with the same number of threads, and all are asked in turn, A B A B. Times are medians over
@@ -14,11 +14,15 @@ layers     a layer of every scheme, forward and backward, 14 x 14, 32 to 64 maps
            and PyTorch
 kernels    the convolution of that layer for larger filters, against PyTorch
 lowerings  every way to compute a convolution, the one that is taken first
-scaling    the convolution against filter size, side, batch and channels, with the exponent of its time
+scaling    the convolution against filter size, side, batch and channels, and a step against the seeds in one program, with the exponent
+           of the time
+compiling  how long a training program takes to compile, and to be read where it was kept on disk, beside the step of Flax
+commands   whole commands, as a user runs them: help, until the first training step, one seed and two, and three experiments twice, with
+           the memory of the largest process
 
 `of peak` is the rate of the multiplications that convolutions and dense layers of these sizes take (`cost.py`; three times those of a
 forward pass, two thirds of that for a first layer) over that of a matrix product on the same threads. Ways that multiply less may pass 100
-%.
+%. `roofline.svg` shows the same against the bytes that the work has to move.
 
 Measured on 2 cores with AVX2, jax 0.10.2, flax 0.12.8, PyTorch 2.13.0; own time over the peer's (eager or compiled, whichever is
 fastest), medians of 7 rounds:
