@@ -45,6 +45,15 @@ Against the 3 x 3 convolution here, which by frequencies costs less than its pat
 long, tiled (period 2) 1.7 to 2.3, low rank (2 kernels) 2.1 to 2.4. Share of peak: 71 % for the step of 32 and 64 maps, 43 % for that
 of 16 and 32 (filter_size) and 16 % where maps are 8 and 16 and memory, not multiplication, is the limit. Workers of a sweep have one
 thread each.
+
+What else was tried, in multiples of the time of the 3 x 3 convolution (one thread, all asked in turn, medians of 5 rounds):
+
+    locally connected    patches with positions first 2.5 (kept); with images first 3.1; tap by tap 3.0; a row of taps at a time 2.5
+    tiled, period 2      a product per kernel 2.2 (kept); four strided convolutions 4.0; expanded to locally connected 3.0; one convolution
+                         of four times the maps 5.0; patches with images first 6.0
+    low rank, 2 kernels  one convolution of twice the maps 2.3 (kept); two convolutions 2.3; expanded to locally connected 2.7; the mixture
+                         as a product 2.4; patches mixed before one product 7.7
+    convolution          by its patches 2.4; by blocks of patches 1.1
 """
 
 import json

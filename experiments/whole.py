@@ -1,11 +1,14 @@
 """Whole commands, as a user runs them: how long until help, until the first training step, until the end, and in how much memory."""
 
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +45,9 @@ def ran(module: str, *args: str, folder: str, cache: str, workdir: str | None) -
     """
     command = [sys.executable, '-m', module, *args, *([] if workdir is None else [f'--workdir={workdir}'])]
     (terminal, inside), (told, telling) = pty.openpty(), os.pipe()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack('4H', 30, 100, 0, 0))  # a terminal without a size shows no progress
     started, first, text = time.perf_counter(), None, b''
-    environment = os.environ | {'XDG_CACHE_HOME': cache, 'MPLCONFIGDIR': f'{folder}/matplotlib', 'COLUMNS': '100'}
+    environment = os.environ | {'XDG_CACHE_HOME': cache, 'MPLCONFIGDIR': f'{folder}/matplotlib'}
     starter = [sys.executable, '-S', '-c', _STARTER, str(telling), *command]
     with subprocess.Popen(starter, stdout=inside, stderr=inside, env=environment, pass_fds=(telling,)) as process:
         os.close(inside)
