@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cnn_research import config, cost, errors
 
 Change = Callable[[config.ModelConfig], config.ModelConfig]
+MODEL_FIELDS = tuple(field.name for field in dataclasses.fields(config.ModelConfig))
 _NEAR = 0.02  # how far a matched count may be off
 _MOVES = 9  # how many scales are tried for it
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # the learning rates that are tried on validation data
@@ -25,6 +26,13 @@ class Matched(NamedTuple):
     as_arm: str
     field: str
     by: str = 'weights'
+
+
+class Varied(NamedTuple):
+    """An arm that is `change` of the model, and then `also` of the whole configuration, its data and training."""
+
+    change: Change
+    also: Callable[[config.Config], config.Config]
 
 
 class Relaxed(NamedTuple):
@@ -44,33 +52,42 @@ class Relaxed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named ablation. `small` is the base on the embedded digits, `full` the base on every other data set.
+    """A named ablation. `small` is the base on its own (embedded) data set, `full` that on every other (None: it is about its own alone).
 
-    `compared_with` names for an arm the one that it answers to: its table shows their difference, paired by seed.
+    `compared_with` names for an arm the one that it answers to: its table shows their difference in `measure` (a key of a row), paired by
+    seed. `owns` names the fields that every arm sets itself, so that a base with another value would say nothing. `default` are the arms
+    that run unless others are asked for (None: all), `seeds` how many seeds.
     """
 
     name: str
     question: str
-    arms: Mapping[str, Change | Matched | Relaxed]
+    arms: Mapping[str, Change | Matched | Varied | Relaxed]
     compared_with: Mapping[str, str]
     small: config.Config
-    full: config.Config
+    full: config.Config | None = None
+    measure: str = 'test_accuracy'
+    owns: tuple[str, ...] = ()
+    default: tuple[str, ...] | None = None
+    seeds: int = 5
 
     def base(self, dataset: str) -> config.Config:
-        """The base configuration for a data set."""
-        if dataset == self.small.data.dataset:
+        """The base configuration for a data set. Raises InputError where the experiment is about its own alone."""
+        own = self.small.data.dataset
+        if dataset == own:
             return self.small
-        return dataclasses.replace(self.full, data=dataclasses.replace(self.full.data, dataset=dataset))
+        if self.full is None and dataset.partition('/')[0] != own:
+            raise errors.InputError(f'{self.name} is about {own} alone, not about {dataset}: leave --dataset out')
+        base = self.full or self.small
+        return dataclasses.replace(base, data=dataclasses.replace(base.data, dataset=dataset))
 
     def resolve(
-        self, base: config.Config, image: cost.Shape, num_classes: int, only: Collection[str] | None = None
+        self, base: config.Config, seen: Callable[[config.DataConfig], tuple[cost.Shape, int]], only: Collection[str] | None = None
     ) -> dict[str, config.Config]:
-        """The whole configuration of every arm, or of those in `only`, on images (H, W, C).
+        """The whole configuration of every arm, or of those in `only`. `seen` says what data is: images (H, W, C), number of classes.
 
         Raises:
           InputError: an arm that does not fit the images (a kernel larger than its input, say); the arm is named.
         """
-        models: dict[str, config.ModelConfig] = {}
         configs: dict[str, config.Config] = {}
         wanted = set(self.arms if only is None else only)
         wanted |= {arm.as_arm for name, arm in self.arms.items() if name in wanted and isinstance(arm, Matched)}
@@ -78,20 +95,32 @@ class Experiment:
             if name not in wanted:
                 continue
             try:
-                if isinstance(arm, Matched):
-                    target = getattr(cost.total(models[arm.as_arm], image, num_classes), arm.by)
-                    models[name] = match(arm.change(base.model), arm.field, target, image, num_classes, arm.by)
-                else:
-                    models[name] = arm.change(base.model) if isinstance(arm, Relaxed) else arm(base.model)
-                configs[name] = dataclasses.replace(base, model=models[name])
-                if isinstance(arm, Relaxed):
-                    train = dataclasses.replace(base.train, relax_epoch=arm.epoch(base.train.epochs), relax_to=arm.to)
-                    configs[name] = dataclasses.replace(configs[name], train=train)
-                for model in (models[name], configs[name].final_model):
-                    cost.layers(model, image, num_classes)
+                configs[name] = c = self._resolved(arm, base, configs, seen)
+                for model in (c.model, c.final_model):
+                    cost.layers(model, *seen(c.data))
             except errors.InputError as e:
                 raise errors.InputError(f'arm {name}: {e}') from None
         return {name: c for name, c in configs.items() if only is None or name in only}
+
+    @staticmethod
+    def _resolved(
+        arm: Change | Matched | Varied | Relaxed,
+        base: config.Config,
+        before: Mapping[str, config.Config],
+        seen: Callable[[config.DataConfig], tuple[cost.Shape, int]],
+    ) -> config.Config:
+        """The configuration of one arm; those that others are matched to come `before` them."""
+        model = arm.change(base.model) if isinstance(arm, Matched | Varied | Relaxed) else arm(base.model)
+        if isinstance(arm, Matched):
+            image, classes = seen(base.data)
+            target = getattr(cost.total(before[arm.as_arm].model, image, classes), arm.by)
+            model = match(model, arm.field, target, image, classes, arm.by)
+        c = dataclasses.replace(base, model=model)
+        if isinstance(arm, Varied):
+            return arm.also(c)
+        if isinstance(arm, Relaxed):
+            return dataclasses.replace(c, train=dataclasses.replace(c.train, relax_epoch=arm.epoch(c.train.epochs), relax_to=arm.to))
+        return c
 
 
 def change(**fields) -> Change:

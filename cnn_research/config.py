@@ -12,8 +12,10 @@ from cnn_research import errors, geometry, schemes
 
 NORMS = ('none', 'batch')
 HEADS = ('flatten', 'gap', 'gmp')
+BIASES = ('all', 'classes', 'none')
 COMPUTE = ('float32', 'bfloat16')
-OPTIMIZERS = ('adam', 'sgd')
+DOWNSAMPLING = ('max', 'blur', 'polyphase')
+OPTIMIZERS = ('adam', 'sgd', 'adadelta')
 SCHEDULES = ('cosine', 'constant')
 LARGEST_CANVAS = 4096  # pixels; what is larger is a slip, and would fill the memory
 POSITIONS = ('left', 'right', 'top', 'bottom', 'center', 'any')
@@ -34,8 +36,14 @@ def member(kind: str, value: str, known: tuple[str, ...]) -> None:
         raise errors.known(kind, value, known)
 
 
+def truth(name: str, value: bool) -> None:
+    """Raises InputError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise errors.InputError(f'{name} must be True or False, got {value!r}')
+
+
 class Stage(NamedTuple):
-    """One stage of a network: a spatial map with a square kernel and stride, then a max pool of `pool` x `pool` (1: none)."""
+    """One stage of a network: a spatial map with a square kernel and stride, then a pool of `pool` x `pool` (1: none)."""
 
     features: int
     kernel_size: int
@@ -48,8 +56,9 @@ class Stage(NamedTuple):
 class ModelConfig:
     """A network of the family in `models.py`. The first five fields have one entry per stage.
 
-    `norm` follows every layer but the last, and replaces its bias; `use_bias` False leaves out all biases. `compute` is what layers
-    multiply in and hand on; parameters, what the optimizer keeps, batch statistics and the loss are float32 always.
+    `norm` follows every layer but the last, and replaces its bias; `biases` says who has them: all layers, the classes alone, or none.
+    `downsampling` is how pools pool (`pooling.py`). `compute` is what layers multiply in and hand on; parameters, what the optimizer keeps,
+    batch statistics and the loss are float32 always.
     """
 
     features: tuple[int, ...] = (16, 32)
@@ -61,8 +70,9 @@ class ModelConfig:
     norm: str = 'none'
     head: str = 'flatten'
     hidden: tuple[int, ...] = ()
-    use_bias: bool = True
+    biases: str = 'all'
     compute: str = 'float32'
+    downsampling: str = 'max'
 
     def __post_init__(self):
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing', 'hidden'):
@@ -74,14 +84,14 @@ class ModelConfig:
         for name in ('features', 'kernel_sizes', 'strides', 'pools', 'hidden'):
             for value in getattr(self, name):
                 errors.positive(name, value)
-        if not isinstance(self.use_bias, bool):
-            raise errors.InputError(f'use_bias must be True or False, got {self.use_bias!r}')
         for value in self.sharing:
             schemes.parse(value)
         member('padding', self.padding, geometry.PADDINGS)
         member('norm', self.norm, NORMS)
         member('head', self.head, HEADS)
+        member('biases', self.biases, BIASES)
         member('compute', self.compute, COMPUTE)
+        member('downsampling', self.downsampling, DOWNSAMPLING)
 
     def stages(self) -> list[Stage]:
         """The stages in order."""
@@ -120,13 +130,17 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is learned from, and where on the canvas. `train_size` None: all; `canvas` None: the images' own size, no positions."""
+    """What is learned from, and where on the canvas. `train_size` None: all; `canvas` None: the images' own size, no positions.
+
+    `probe` also tests at positions all over the canvas, and whether two shifts of an image are read alike (`probe.py`).
+    """
 
     dataset: str = 'digits'
     train_size: int | None = None
     canvas: tuple[int, int] | None = None
     train_positions: str | None = None
     unseen_positions: str | None = None
+    probe: bool = False
 
     def __post_init__(self):
         if self.train_size is not None:
@@ -145,13 +159,20 @@ class DataConfig:
                     raise errors.InputError(f'{name} needs a canvas larger than the images: give canvas too')
         if self.canvas is not None and self.train_positions is None:
             raise errors.InputError(f'a canvas needs train_positions; known: {", ".join(POSITIONS)}')
+        truth('probe', self.probe)
+        if self.probe and self.canvas is None:
+            raise errors.InputError('probe needs a canvas larger than the images: give canvas too')
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly; weight decay is decoupled.
+    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly.
 
-    In training every image is moved by up to `shift` pixels along both axes (black comes in behind it), half of them mirrored if `flip`.
+    Weight decay is decoupled, but for Adadelta, where it is added to the gradient. With `patience`, training ends when the validation loss
+    has had no new minimum for so many epochs, and the state of the minimum is what it ends with.
+
+    In training every image is moved on its canvas by up to `shift` pixels along both axes (black comes in behind it), half of them mirrored
+    if `flip`.
     At the start of epoch `relax_epoch` (from 0; None: never) every stage is embedded into the scheme `relax_to`, and learning goes on.
     `watch` also records test accuracy and the distance from the nearest convolution after every epoch; nothing is chosen by them.
     """
@@ -163,6 +184,7 @@ class TrainConfig:
     schedule: str = 'cosine'
     warmup: float = 0.05
     weight_decay: float = 0.0
+    patience: int | None = None
     shift: int = 0
     flip: bool = False
     relax_epoch: int | None = None
@@ -177,10 +199,13 @@ class TrainConfig:
         real('learning_rate', self.learning_rate, above=0.0)
         real('weight_decay', self.weight_decay, at_least=0.0)
         real('warmup', self.warmup, at_least=0.0, below=1.0)
+        if self.patience is not None:
+            errors.positive('patience', self.patience)
         errors.whole('shift', self.shift, 0)
-        if not isinstance(self.flip, bool):
-            raise errors.InputError(f'flip must be True or False, got {self.flip!r}')
+        truth('flip', self.flip)
         schemes.parse(self.relax_to)
+        if self.relax_epoch is not None and self.patience is not None:
+            raise errors.InputError('a relaxed training has no patience: its best epoch may be one of another network')
         if self.relax_epoch is not None:
             real('relax_epoch', self.relax_epoch, at_least=0, below=self.epochs)
 
@@ -204,9 +229,12 @@ class Config:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> 'Config':
-        """The configuration that `to_json` wrote."""
+        """The configuration that `to_json` wrote. Raises InputError for one with other fields, which another version wrote."""
 
         def build(kind, fields):
             return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
-        return cls(build(ModelConfig, tree['model']), build(DataConfig, tree['data']), build(TrainConfig, tree['train']))
+        try:
+            return cls(build(ModelConfig, tree['model']), build(DataConfig, tree['data']), build(TrainConfig, tree['train']))
+        except TypeError as e:
+            raise errors.InputError(f'a configuration of another version of this package ({e}): give another --workdir') from None

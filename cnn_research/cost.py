@@ -2,9 +2,9 @@
 
 weights      free parameters, biases and norm scales included
 connections  input-output pairs with a weight on them; pairs with padding are left out, biases too
-macs         multiply-adds of one image forward, counted as the layers compute them (padding is multiplied too)
+macs         multiply-adds of one image forward, counted as the layers compute them (padding is multiplied too; pools are not counted)
 bytes        float32: of the parameters as they are stored, of the maps that one image leaves for the backward pass (each layer's
-             output before its pool), and of what the optimizer keeps (Adam two numbers per stored parameter, momentum one)
+             output before its pool), and of what the optimizer keeps (Adam and Adadelta two numbers per stored parameter, momentum one)
 """
 
 import math
@@ -16,7 +16,7 @@ from cnn_research import config, errors, geometry, schemes
 
 Shape = tuple[int, int, int]  # height, width, channels
 _FLOAT32 = 4
-OPTIMIZER_SLOTS = {'adam': 2, 'sgd': 1}
+OPTIMIZER_SLOTS = {'adam': 2, 'sgd': 1, 'adadelta': 2}
 
 
 class LayerCost(NamedTuple):
@@ -31,7 +31,7 @@ class LayerCost(NamedTuple):
     activation_bytes: int
 
     def optimizer_bytes(self, optimizer: str) -> int:
-        """What this optimizer ('adam' or 'sgd', with momentum) keeps beside the parameters."""
+        """What this optimizer ('adam', 'adadelta', or 'sgd' with momentum) keeps beside the parameters."""
         return OPTIMIZER_SLOTS[optimizer] * self.parameter_bytes
 
 
@@ -93,14 +93,15 @@ def layers(model: config.ModelConfig, image: Shape, num_classes: int) -> list[La
     normed = model.norm != 'none'
     for placed in stages(model, image):
         features = placed.stage.features
-        biases = features if model.use_bias and not normed else 0
+        biases = features if model.biases == 'all' and not normed else 0
         counts = spatial_map(placed.scheme, placed.geometry, placed.channels, features, bias=biases, norm=2 * features * normed)
         shape = placed.output
         result.append(counts._replace(name=placed.name, output=shape))
     units = math.prod(shape) if model.head == 'flatten' else shape[2]
     for i, width in enumerate((*model.hidden, num_classes)):
         last = i == len(model.hidden)
-        extra = 2 * width if normed and not last else width * model.use_bias
+        biased = model.biases != 'none' if last else model.biases == 'all'
+        extra = 2 * width if normed and not last else width * biased
         weights = units * width + extra
         name = 'classes' if last else f'hidden_{i}'
         result.append(LayerCost(name, (width,), weights, units * width, units * width, _FLOAT32 * weights, _FLOAT32 * width))
@@ -115,21 +116,30 @@ def total(model: config.ModelConfig, image: Shape, num_classes: int) -> Cost:
 
 
 def check_layer_fits(name: str, shapes: schemes.Shapes, itemsize: int) -> None:
-    """Stop before memory is touched. Raises InputError where parameters of these shapes are larger than the memory of this machine."""
+    """Stop before memory is touched. Raises TooLargeError where parameters of these shapes are larger than the memory of this machine."""
     _check_fits(f'this {name} layer', itemsize * sum(math.prod(shape) for shape in shapes.values()))
 
 
-def check_training_fits(model: config.ModelConfig, image: Shape, num_classes: int, optimizer: str) -> None:
-    """Raises InputError where parameters, gradients and optimizer state alone are larger than the memory of this machine."""
-    need = sum(2 * row.parameter_bytes + row.optimizer_bytes(optimizer) for row in layers(model, image, num_classes))
-    _check_fits('training this network', need)
+def training_bytes(model: config.ModelConfig, image: Shape, num_classes: int, train: config.TrainConfig) -> int:
+    """What training takes at least: parameters, gradients, updates, what the optimizer keeps, and the maps of a batch, there and back."""
+    rows = layers(model, image, num_classes)
+    parameters = sum(3 * row.parameter_bytes + row.optimizer_bytes(train.optimizer) for row in rows)
+    return parameters + 2 * train.batch_size * sum(row.activation_bytes for row in rows)
 
 
-def _check_fits(what: str, need: int) -> None:
-    have = memory()
+def check_training_fits(
+    model: config.ModelConfig, image: Shape, num_classes: int, train: config.TrainConfig, memory: int | None = None
+) -> None:
+    """Raises TooLargeError where `training_bytes` are more than `memory` (None: all of this machine)."""
+    _check_fits('training this network', training_bytes(model, image, num_classes, train), memory)
+
+
+def _check_fits(what: str, need: int, have: int | None = None) -> None:
+    whose = 'this machine has' if have is None else 'each worker has'
+    have = memory() if have is None else have
     if need > have:
-        text = f'{what} would need {human_bytes(need)}, this machine has {human_bytes(have)}'
-        raise errors.InputError(f'{text}; counting is free: python -m experiments.weights')
+        text = f'{what} would need {human_bytes(need)}, {whose} {human_bytes(have)}'
+        raise errors.TooLargeError(f'{text}; counting is free: python -m experiments.weights')
 
 
 def memory() -> int:

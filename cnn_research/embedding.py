@@ -134,8 +134,8 @@ def enlarge(params: Params, scheme: schemes.Scheme, g: Geometry, kernel_size: tu
       InputError: padding VALID or FULL (the maps change size), a smaller or a too large kernel, or taps that do not fall on the new ones.
     """
     check(params, scheme, g)
-    if g.padding not in ('SAME', 'CIRCULAR'):
-        raise errors.InputError(f'a larger kernel makes maps of another size under {g.padding} padding: only SAME and CIRCULAR keep it')
+    if g.padding in ('VALID', 'FULL'):
+        raise errors.InputError(f'a larger kernel makes maps of another size under {g.padding} padding: SAME, CIRCULAR and HALF keep it')
     new = dataclasses.replace(g, kernel_size=kernel_size)
     for old, now in zip(g.kernel_size, kernel_size):
         if now < old:

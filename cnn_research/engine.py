@@ -50,6 +50,7 @@ class Programs(NamedTuple):
     order: Callable[..., jax.Array]
     chunk: Callable[..., tuple[State, Metrics]]
     evaluate: Callable[..., Metrics]
+    logits: Callable[..., jax.Array]
 
 
 @functools.cache
@@ -61,6 +62,7 @@ def programs(program: Program) -> Programs:
         order=jax.jit(bind(epoch_order, program), compiler_options=_ONCE),
         chunk=jax.jit(bind(chunk, program), donate_argnums=(1,)),
         evaluate=jax.jit(bind(evaluate, program)),
+        logits=jax.jit(bind(logits, program)),
     )
 
 
@@ -68,7 +70,7 @@ def programs(program: Program) -> Programs:
 def together(program: Program) -> Programs:
     """`programs` for several seeds in one: seeds [S], states, orders and metrics have them as their first axis.
 
-    So have `draw` and `scale` of the arrays; all else is common. `evaluate` is that of one seed.
+    So have `draw` and `scale` of the arrays; all else is common. `evaluate` and `logits` are those of one seed.
     """
     own: Any = {'draw': 0, 'scale': 0}
     data = Arrays(**{name: own.get(name) for name in Arrays._fields})
@@ -95,9 +97,12 @@ def learning_rate(schedule: str, setting: Setting, step: Array) -> jax.Array:
 
 def optimizer(program: Program, rate: ArrayLike, weight_decay: ArrayLike) -> optax.GradientTransformation:
     """The Optax optimizer for one step at this rate; its state does not depend on either number."""
-    moves = optax.scale_by_adam() if program.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
     decay = [optax.add_decayed_weights(weight_decay)] if program.decays else []
-    return optax.chain(moves, *decay, optax.scale_by_learning_rate(rate))
+    descends = optax.scale_by_learning_rate(rate)
+    if program.optimizer == 'adadelta':  # Zeiler 2012; its weight decay is a part of the gradient
+        return optax.chain(*decay, optax.scale_by_adadelta(rho=0.9, eps=1e-6), descends)
+    moves = optax.scale_by_adam() if program.optimizer == 'adam' else optax.trace(decay=0.9, nesterov=True)
+    return optax.chain(moves, *decay, descends)
 
 
 def fresh(program: Program, params: Any) -> Any:
@@ -136,25 +141,32 @@ def epoch_order(program: Program, setting: Setting, seed: jax.Array, epoch: jax.
     return order[jnp.argsort(order >= setting.train_size, stable=True)]
 
 
-def pixels(program: Program, scale: Array, raw: Array, corners: Array | None) -> jax.Array:
-    """What the network sees: uint8 images [N, h, w, C], placed on the canvas where there is one, as scaled float32 [N, H, W, C]."""
-    if corners is not None:
-        raw = images.place(raw, corners, program.image[:2])
+def placed(program: Program, raw: Array, corners: Array | None) -> Array:
+    """Images [N, h, w, C] on the canvas, [N, H, W, C], where there is one."""
+    return raw if corners is None else images.place(raw, corners, program.image[:2])
+
+
+def pixels(scale: Array, raw: Array) -> jax.Array:
+    """What the network sees of uint8 images [N, H, W, C]: scaled float32."""
     return jnp.asarray(raw, jnp.float32) * scale
 
 
-def augmented(program: Program, raw: jax.Array, seed: jax.Array, step: jax.Array) -> jax.Array:
-    """Training images [B, h, w, C], each moved by up to `shift` pixels along both axes, and half of them mirrored if `flip`.
+def drawn(program: Program, data: Arrays, chosen: jax.Array, seed: jax.Array, step: jax.Array) -> jax.Array:
+    """The training images [B, H, W, C], uint8, of numbers `chosen` [B] in the pool, as they stand in this step.
 
-    A pure function of (seed, step): every image draws its own move, uniform over all of them.
+    Half of them are mirrored if `flip`, each is put at one of the positions, and moved by up to `shift` pixels along both axes. A pure
+    function of (seed, step): every image draws its own place and move, uniform over all of them.
     """
-    number = raw.shape[0]
-    if program.shift:
-        drawn = jax.random.randint(at_step(seed, SHIFT, step), (number, 2), -program.shift, program.shift + 1)
-        raw = images.shift(raw, drawn, program.shift)
+    raw, number, corners = data.pool.images[chosen], len(chosen), None
     if program.flip:
         raw = images.mirror(raw, jax.random.bernoulli(at_step(seed, FLIP, step), shape=(number,)))
-    return raw
+    if data.positions is not None:
+        corners = data.positions[jax.random.randint(at_step(seed, PLACE, step), (number,), 0, len(data.positions))]
+    raw = placed(program, raw, corners)
+    if program.shift:
+        by = jax.random.randint(at_step(seed, SHIFT, step), (number, 2), -program.shift, program.shift + 1)
+        raw = images.shift(jnp.asarray(raw), by, program.shift)
+    return jnp.asarray(raw)
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
@@ -205,12 +217,8 @@ def chunk(
     def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
         chosen = data.draw[jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)]
-        corners = None
-        if data.positions is not None:
-            drawn = jax.random.randint(at_step(seed, PLACE, state.step), (size,), 0, len(data.positions))
-            corners = data.positions[drawn]
-        raw = augmented(program, data.pool.images[chosen], seed, state.step)
-        state, metrics = step(program, setting, state, pixels(program, data.scale, raw, corners), data.pool.labels[chosen])
+        x = pixels(data.scale, drawn(program, data, chosen, seed, state.step))
+        state, metrics = step(program, setting, state, x, data.pool.labels[chosen])
         return state, total + metrics
 
     nothing = Metrics(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
@@ -219,6 +227,10 @@ def chunk(
 
 def evaluate(program: Program, params: Any, batch_stats: Any, scale: Array, examples: Examples, weights: Array) -> Metrics:
     """Metrics over one batch of examples, each counted `weights` [N] (0 or 1) times."""
-    x = pixels(program, scale, examples.images, examples.corners)
-    logits = cast(jax.Array, _model(program).apply({'params': params, 'batch_stats': batch_stats}, x))
-    return measure(logits, jnp.asarray(examples.labels), jnp.asarray(weights))
+    read = logits(program, params, batch_stats, scale, placed(program, examples.images, examples.corners))
+    return measure(read, jnp.asarray(examples.labels), jnp.asarray(weights))
+
+
+def logits(program: Program, params: Any, batch_stats: Any, scale: Array, raw: Array) -> jax.Array:
+    """Logits [N, K] of uint8 images [N, H, W, C]."""
+    return cast(jax.Array, _model(program).apply({'params': params, 'batch_stats': batch_stats}, pixels(scale, raw)))

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class TooLargeError(InputError):
+    """What was asked for needs more memory than this machine has; in a sweep that cell is refused and the others go on."""
+
+
 class WorkerError(RuntimeError):
     """A worker process died, for want of memory most likely. The command line prints the message and exits with status 1."""
 

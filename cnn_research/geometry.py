@@ -1,7 +1,8 @@
 """Where a filter lies on an image: padding, positions and the pixels under every tap, in exact integers (imports no jax).
 
 The conventions are those of `flax.linen.Conv` where it has the padding (VALID, SAME, CIRCULAR); FULL pads by k - 1 on both sides, so
-that every tap of the filter meets every pixel (Kayhan & van Gemert, CVPR 2020, section 3).
+that every tap of the filter meets every pixel (Kayhan & van Gemert, CVPR 2020, section 3); HALF pads by half of k on both sides whatever
+the stride, as PyTorch's padding=k // 2 does, where SAME at a stride pads what is missing, more behind than before.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import numpy as np
 
 from cnn_research import errors
 
-PADDINGS = ('VALID', 'SAME', 'CIRCULAR', 'FULL')
+PADDINGS = ('VALID', 'SAME', 'CIRCULAR', 'FULL', 'HALF')
 
 
 def pads(size: int, kernel: int, stride: int, padding: str, dilation: int = 1) -> tuple[int, int]:
@@ -22,7 +23,7 @@ def pads(size: int, kernel: int, stride: int, padding: str, dilation: int = 1) -
         return 0, 0
     if padding == 'FULL':
         return reach - 1, reach - 1
-    if padding == 'CIRCULAR':
+    if padding in ('CIRCULAR', 'HALF'):
         return (reach - 1) // 2, reach // 2
     if padding == 'SAME':
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)

@@ -35,14 +35,14 @@ def lenet5() -> Network:
 
 def neyshabur_s(sharing: str, a: int = 150) -> Network:
     """S-CONV, S-LOCAL, S-FC: one 9 x 9 map with stride 2, one hidden layer; batch norm and no biases."""
-    model = ModelConfig((a,), (9,), (2,), (1,), (sharing,), 'SAME', 'batch', hidden=(24 * a,), use_bias=False)
+    model = ModelConfig((a,), (9,), (2,), (1,), (sharing,), 'SAME', 'batch', hidden=(24 * a,), biases='none')
     return Network(model, (32, 32, 3), 10, 'Neyshabur 2020')
 
 
 def neyshabur_d(sharing: str, a: int = 15) -> Network:
     """D-CONV, D-LOCAL, D-FC: eight 3 x 3 maps, every second with stride 2, one hidden layer; batch norm and no biases."""
     widths = tuple(a * factor for factor in (1, 2, 2, 4, 4, 8, 8, 16))
-    model = ModelConfig(widths, (3,) * 8, (1, 2) * 4, (1,) * 8, (sharing,) * 8, 'SAME', 'batch', hidden=(64 * a,), use_bias=False)
+    model = ModelConfig(widths, (3,) * 8, (1, 2) * 4, (1,) * 8, (sharing,) * 8, 'SAME', 'batch', hidden=(64 * a,), biases='none')
     return Network(model, (32, 32, 3), 10, 'Neyshabur 2020')
 
 

@@ -11,7 +11,6 @@ Images are NHWC. Each map multiplies the patch under the filter with a kernel an
 How a convolution is computed, and with it a low-rank map, is chosen in `lowering.py` and nowhere else.
 """
 
-import functools
 import math
 
 import jax
@@ -128,15 +127,3 @@ def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
     size = kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
     y = jnp.matmul(x.reshape(-1, size), kernel.reshape(size, -1), precision=HIGHEST)
     return y.reshape(-1, *kernel.shape[3:])
-
-
-def max_pool(x: jax.Array, window: int) -> jax.Array:
-    """Maximum over disjoint window x window squares; what does not fill a square at the right and bottom is left out.
-
-    Rows first, then columns, by `maximum` of two at a time: on a CPU its gradient costs a third of that of `lax.reduce_window`.
-    """
-    n, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window].reshape(n, rows, window, columns * window, channels)
-    x = functools.reduce(jnp.maximum, [x[:, :, a] for a in range(window)]).reshape(n, rows, columns, window, channels)
-    return functools.reduce(jnp.maximum, [x[:, :, :, b] for b in range(window)])

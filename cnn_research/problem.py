@@ -110,8 +110,10 @@ def image_shape(data: config.DataConfig, dataset: Dataset) -> tuple[int, int, in
     return (*(data.canvas or (height, width)), channels)
 
 
-def make(c: config.Config, dataset: Dataset) -> Problem:
+def make(c: config.Config, dataset: Dataset, memory: int | None = None) -> Problem:
     """The problem that a configuration poses on a data set, checked as far as shapes and sizes go.
+
+    memory: the bytes that there are for it (None: all of this machine's).
 
     Raises:
       InputError: train_size above the data's, a shift out of the image or beside unseen positions, a canvas too small, a kernel or pool
@@ -121,14 +123,18 @@ def make(c: config.Config, dataset: Dataset) -> Problem:
     size = available if c.data.train_size is None else c.data.train_size
     if size > available:
         raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
-    if c.train.shift >= min(dataset.train_images.shape[1:3]):
-        raise errors.InputError(f'shift {c.train.shift} would move images of {dataset.name} out of themselves')
-    if c.train.shift and c.data.unseen_positions is not None:
+    if c.data.canvas is not None and dataset.unseen_images is not None:
+        raise errors.InputError(f'{dataset.name} has positions of its own: give no canvas')
+    shape = image_shape(c.data, dataset)
+    if c.train.shift >= min(shape[:2]):
+        where = 'their canvas' if c.data.canvas else 'themselves'
+        raise errors.InputError(f'shift {c.train.shift} would move images of {dataset.name} out of {where}')
+    if c.train.shift and (c.data.unseen_positions is not None or dataset.unseen_images is not None):
         raise errors.InputError('a shift would show training images near unseen positions: give no shift, or unseen_positions none')
     _positions(c.data, dataset)
-    problem = Problem(c, image_shape(c.data, dataset), len(dataset.class_names), size, available)
+    problem = Problem(c, shape, len(dataset.class_names), size, available)
     for model in (c.model, c.final_model):
-        cost.check_training_fits(model, problem.image, problem.num_classes, c.train.optimizer)
+        cost.check_training_fits(model, problem.image, problem.num_classes, c.train, memory)
     return problem
 
 
@@ -151,7 +157,7 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
         train=_standing(images, dataset.train_labels[chosen], seen),
         validation=_standing(dataset.validation_images, dataset.validation_labels, seen),
         test=_standing(dataset.test_images, dataset.test_labels, seen),
-        unseen=None if unseen is None else _standing(dataset.test_images, dataset.test_labels, unseen),
+        unseen=_unseen(dataset, unseen),
         positions=seen,
         scale=(1 / np.sqrt(np.maximum(square, 1e-12))).astype(np.float32),
     )
@@ -171,6 +177,15 @@ def _positions(data: config.DataConfig, dataset: Dataset) -> tuple[np.ndarray | 
             f'no position of {data.unseen_positions!r} is unseen: training uses them all ({data.train_positions!r}): choose others, or none'
         )
     return seen, unseen
+
+
+def _unseen(dataset: Dataset, places: np.ndarray | None) -> Examples | None:
+    """What training never shows: the test images at other places, or the data set's own second test."""
+    if places is not None:
+        return _standing(dataset.test_images, dataset.test_labels, places)
+    if dataset.unseen_images is not None and dataset.unseen_labels is not None:
+        return Examples(dataset.unseen_images, dataset.unseen_labels, None)
+    return None
 
 
 def _standing(images: np.ndarray, labels: np.ndarray, places: np.ndarray | None) -> Examples:

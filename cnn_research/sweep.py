@@ -18,28 +18,31 @@ from typing import Any, NamedTuple
 
 import tqdm
 
-from cnn_research import config, errors, ledger
+from cnn_research import config, cost, errors, ledger
 
 PURPOSES = ('main', 'tune', 'own_rate')
 
 
 class Source(NamedTuple):
-    """Where the data set comes from: arguments of `data.load`."""
+    """Where data sets come from: arguments of `data.load`."""
 
-    name: str
     data_dir: str | None
     raw_dir: str | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One training. `purpose` is main, tune (scored on validation data alone) or own_rate (the arm's best rate of the grid)."""
+    """One training of so many multiply-adds per image, which takes `need` bytes at least.
+
+    `purpose` is main, tune (scored on validation data alone) or own_rate (the arm's best rate of the grid).
+    """
 
     arm: str
     seed: int
     config: config.Config
     macs: int
     purpose: str = 'main'
+    need: int = 0
 
     @property
     def name(self) -> str:
@@ -53,8 +56,8 @@ class Cell:
         return (self.macs + 100_000) * self.config.train.epochs
 
 
-def missing(book: ledger.Ledger, cells: Iterable[Cell]) -> list[Cell]:
-    """The cells that still have to run: without a row, or failed.
+def missing(book: ledger.Ledger, cells: Iterable[Cell], memory: int | None = None) -> list[Cell]:
+    """The cells that still have to run: without a row, failed, or refused by a machine with less `memory` than there is now.
 
     Raises:
       InputError: a finished cell was another configuration under the same name.
@@ -65,27 +68,29 @@ def missing(book: ledger.Ledger, cells: Iterable[Cell]) -> list[Cell]:
         row = done.get(cell.name)
         if row is not None and row['config'] != cell.config.to_json():
             raise errors.InputError(f'{book.folder} holds {cell.name} with another definition of {cell.arm}: give another --workdir')
-        if row is None or row['status'] == 'failed':
+        fits = cell.need <= (cost.memory() if memory is None else memory)
+        if row is None or row['status'] == 'failed' or (row['status'] == 'refused' and fits):
             result.append(cell)
     return result
 
 
 def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Source, workers: int) -> None:
-    """Run what is missing in `workers` processes, with a progress bar on standard error.
+    """Run what is missing in `workers` processes, with a progress bar on standard error. Each may use its share of the memory.
 
     Raises:
       InputError: a worker met bad input (a full disk, say). WorkerError: a worker died. KeyboardInterrupt: after the workers have ended.
     """
     # The longest first, so that no worker is left alone with one at the end.
-    todo = sorted(missing(book, cells), key=lambda cell: -cell.effort)
+    memory = cost.memory() // workers if workers > 1 else None
+    todo = sorted(missing(book, cells, memory), key=lambda cell: -cell.effort)
     if not todo:
         return
     context = multiprocessing.get_context('spawn')
     news = context.Queue()
-    todo_args = (str(book.folder), experiment, todo, source, news, book.results())
+    todo_args = (str(book.folder), experiment, todo, source, news, book.results(), memory)
     team = [context.Process(target=_work, args=todo_args, daemon=True) for _ in range(min(workers, len(todo)))]
     try:
-        with _one_thread_each() if on_cpu() else contextlib.nullcontext():
+        with one_thread_each() if on_cpu() else contextlib.nullcontext():
             for process in team:
                 process.start()
         _watch(team, news, {cell.name: cell.effort for cell in todo})
@@ -149,7 +154,7 @@ def on_cpu() -> bool:
 
 
 @contextlib.contextmanager
-def _one_thread_each():
+def one_thread_each():
     """The environment of a worker on a CPU: one thread, so that its bits depend neither on the cores nor on the neighbours."""
     names = {'NPROC': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     before = {name: os.environ.get(name) for name in names}

@@ -81,11 +81,18 @@ def fit_together(
     """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding.
 
     `seconds` of the history are a seed's share of the time.
+
+    Raises:
+      ValueError: several seeds with patience, which would end at different epochs.
     """
+    patience = problem.config.train.patience
+    if patience is not None and len(seeds) > 1:
+        raise ValueError('seeds with patience are trained one by one')
     compiled = engine.together if len(seeds) > 1 else engine.programs
     p, setting, epochs = compiled(problem.program), problem.setting, problem.config.train.epochs
     resident, seeds_ = _resident(data), _stack([np.uint32(seed) for seed in seeds])
     state, histories, pace = p.init(seeds_), [[] for _ in seeds], _Pace()  # type: ignore[var-annotated]
+    best = None
     for epoch in range(epochs):
         started = time.perf_counter()
         if epoch == problem.config.train.relax_epoch:
@@ -109,6 +116,14 @@ def fit_together(
                 history.append({'epoch': epoch + 1, **entry, 'seconds': seconds})
         if not np.isfinite(total.loss).any():
             break
+        if patience is not None:
+            since = _epochs_since_best(histories[0])
+            if since == 0 and not _diverged(histories[0]):
+                best = jax.tree.map(jnp.copy, state)  # the next step is given the memory of this one
+            elif since >= patience:
+                break
+    if best is not None:
+        return [Fit(problem, best, histories[0], False)]
     return [Fit(problem, one, history, _diverged(history)) for one, history in zip(_apart(state, len(seeds)), histories)]
 
 
@@ -172,6 +187,12 @@ def _entry(problem: Problem, state: State, data: Arrays, sums: Metrics, watch: W
     scores = score(problem, state, data.scale, data.validation)
     seen = watch(problem, state, data) if math.isfinite(scores['loss']) else {}
     return _named('train', sums.means()) | _named('validation', scores) | seen
+
+
+def _epochs_since_best(history: Sequence[dict[str, Any]]) -> int:
+    """How many epochs ago the validation loss was lowest, 0 if now; of equals the first counts."""
+    losses = [loss if loss is not None and math.isfinite(loss) else math.inf for loss in (entry['validation_loss'] for entry in history)]
+    return len(losses) - 1 - min(range(len(losses)), key=losses.__getitem__)
 
 
 def _diverged(history: Sequence[dict[str, Any]]) -> bool:

@@ -17,26 +17,37 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import compiled, cost, engine, errors, ledger, problem, projection, sweep, train
+from cnn_research import compiled, cost, engine, errors, ledger, probe, problem, projection, sweep, train
 from cnn_research.data import Dataset, load
 
+Result = tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]]  # a row, its history, parameters by path
 _WAIT = 0.5  # seconds between looks at cells that another process holds
 
 
-def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.Source, news: Any, before: dict[str, Any]) -> None:
+def work(
+    folder: str,
+    experiment: str,
+    cells: list[sweep.Cell],
+    source: sweep.Source,
+    news: Any,
+    before: dict[str, Any],
+    memory: int | None = None,
+) -> None:
     """Run cells until none is missing; tell `news` ('progress' | 'done', cell, share) and ('error', '', message).
 
     `before` holds the rows that were there when the sweep started: a cell with another row was run since, be it that it failed again.
+    memory: the bytes there are for this worker (None: all of the machine's).
     """
     _end_with_parent()
     compiled.keep()
     try:
-        dataset = load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
+        opened = functools.lru_cache(4)(functools.partial(load, data_dir=source.data_dir, raw_dir=source.raw_dir))
+        run = functools.partial(run_team, experiment, memory=memory)
         book = ledger.Ledger(folder)
         left = teams(cells, jax.default_backend())
         while left:
             count = sum(map(len, left))
-            left = [team for team in (_claim_and_run(book, experiment, team, before, dataset, news) for team in left) if team]
+            left = [team for team in (_claim_and_run(book, run, team, before, opened, news) for team in left) if team]
             if left and count == sum(map(len, left)):
                 time.sleep(_WAIT)
     except errors.InputError as e:
@@ -46,7 +57,8 @@ def work(folder: str, experiment: str, cells: list[sweep.Cell], source: sweep.So
 
 
 def teams(cells: Sequence[sweep.Cell], platform: str) -> list[list[sweep.Cell]]:
-    """The cells that run as one program: on an accelerator those that differ in their seed alone; on a CPU each by itself.
+    """The cells that run as one program: on an accelerator those that differ in their seed alone, unless patience ends
+    each at its own time; on a CPU each by itself.
 
     (Under `vmap` convolutions become grouped ones, which a CPU computes several times slower; there a process per core has its own seed.)
     """
@@ -54,12 +66,18 @@ def teams(cells: Sequence[sweep.Cell], platform: str) -> list[list[sweep.Cell]]:
         return [[cell] for cell in cells]
     found: dict[Any, list[sweep.Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.arm, cell.purpose, cell.config), []).append(cell)
+        alone = cell.seed if cell.config.train.patience is not None else None
+        found.setdefault((cell.arm, cell.purpose, cell.config, alone), []).append(cell)
     return list(found.values())
 
 
 def _claim_and_run(
-    book: ledger.Ledger, experiment: str, team: list[sweep.Cell], before: dict[str, Any], dataset: Dataset, news: Any
+    book: ledger.Ledger,
+    run: Callable[..., Iterator[Result]],
+    team: list[sweep.Cell],
+    before: dict[str, Any],
+    opened: Callable[[str], Dataset],
+    news: Any,
 ) -> list[sweep.Cell]:
     """The cells of the team that are still not done, for another process holds them."""
     with contextlib.ExitStack() as claims:
@@ -72,20 +90,19 @@ def _claim_and_run(
                 news.put(('progress', cell.name, share))
 
         if todo:
-            for row, history, params in run_team(experiment, todo, dataset, on_progress):
+            dataset = opened(todo[0].config.data.dataset)
+            for row, history, params in run(todo, dataset, on_progress):
                 book.record(row, history, params)
     for cell in mine:
         news.put(('done', cell.name, 1.0))
     return [cell for cell in team if cell not in mine]
 
 
-Result = tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]]
-
-
 def run_cell(experiment: str, cell: sweep.Cell, dataset: Dataset, on_progress: Callable[[float], None] = lambda share: None) -> Result:
     """Train and score one cell: (row of results, rows of history, parameters by path).
 
-    A run whose loss is not finite is `diverged`; one that raises is `failed` with its last line; neither stops the sweep.
+    A run whose loss is not finite is `diverged`; one that the machine cannot hold is `refused`; one that raises is `failed` with its last
+    line; none stops the sweep.
     """
     (result,) = run_team(experiment, [cell], dataset, on_progress)
     return result
@@ -97,6 +114,7 @@ def run_team(
     dataset: Dataset,
     on_progress: Callable[[float], None] = lambda share: None,
     most: int | None = None,
+    memory: int | None = None,
 ) -> Iterator[Result]:
     """`run_cell` for cells that differ in their seed alone, in one program, or in parts of at most `most` (None: what memory holds).
 
@@ -104,7 +122,11 @@ def run_team(
     share of the time.
     """
     started, cell = time.perf_counter(), team[0]
-    posed = problem.make(cell.config, dataset)
+    try:
+        posed = problem.make(cell.config, dataset, memory)
+    except errors.TooLargeError as e:
+        yield from ((_refused(experiment, one, dataset, e), [], {}) for one in team)
+        return
     rows = [_facts(experiment, one, posed) for one in team]
     size = 0  # of the parts; 0: the team is one
     try:
@@ -115,7 +137,7 @@ def run_team(
         else:
             watch = watched if cell.config.train.watch and cell.purpose != 'tune' else _unwatched
             fits = train.fit_together(posed, data, [one.seed for one in team], on_progress, watch)
-            results = [_result(*all_of_it) for all_of_it in zip(rows, team, fits, data)]
+            results = [_result(*all_of_it, dataset.test_names) for all_of_it in zip(rows, team, fits, data)]
     except Exception as e:  # anything a training can raise, out of memory included: the other cells go on
         traceback.print_exc()
         size = (len(team) + 1) // 2 if len(team) > 1 else 0
@@ -141,9 +163,15 @@ def _in_parts(
         yield from run_team(experiment, part, dataset, functools.partial(of_part, first=first, number=len(part)), size)
 
 
-def _result(row: dict[str, Any], cell: sweep.Cell, fit: train.Fit, data: problem.Arrays) -> Result:
+def _result(
+    row: dict[str, Any], cell: sweep.Cell, fit: train.Fit, data: problem.Arrays, test_names: tuple[str, str] | None = None
+) -> Result:
     history = [{'cell': cell.name, **_who(cell), **{k: _finite(v) for k, v in entry.items()}} for entry in fit.history]
-    row = row | _scores(fit, data, cell.purpose) | {'status': 'diverged' if fit.diverged else 'ok'}
+    row = row | _scores(fit, data, cell.purpose) | {'status': 'diverged' if fit.diverged else 'ok', 'epochs': len(fit.history)}
+    for name, split in zip(test_names or (), ('test', 'unseen')):
+        row[f'{name}_accuracy'] = row[f'{split}_accuracy']
+    if cell.config.data.probe and cell.purpose != 'tune' and not fit.diverged:
+        row |= probe.probe(fit.problem, fit.state, data)
     return row, history, {} if fit.diverged else flatten(fit.state) | {'scale': np.asarray(data.scale)}
 
 
@@ -166,6 +194,13 @@ def flatten(state: engine.State) -> dict[str, np.ndarray]:
 
 def _who(cell: sweep.Cell) -> dict[str, Any]:
     return {'arm': cell.arm, 'seed': cell.seed, 'purpose': cell.purpose, 'learning_rate': cell.config.train.learning_rate}
+
+
+def _refused(experiment: str, cell: sweep.Cell, dataset: Dataset, error: errors.TooLargeError) -> dict[str, Any]:
+    """The row of a cell that the memory of this machine does not hold."""
+    shape, available = problem.image_shape(cell.config.data, dataset), len(dataset.train_images)
+    posed = problem.Problem(cell.config, shape, len(dataset.class_names), cell.config.data.train_size or available, available)
+    return _facts(experiment, cell, posed) | {'status': 'refused', 'error': str(error), 'seconds': 0.0}
 
 
 def _facts(experiment: str, cell: sweep.Cell, posed: problem.Problem) -> dict[str, Any]:

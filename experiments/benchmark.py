@@ -24,27 +24,37 @@ commands   whole commands, as a user runs them: help, until the first training s
 forward pass, two thirds of that for a first layer) over that of a matrix product on the same threads. Ways that multiply less may pass 100
 %. `roofline.svg` shows the same against the bytes that the work has to move.
 
-Measured on 2 cores with AVX2, jax 0.10.2, flax 0.12.8, PyTorch 2.13.0; own time over the peer's (eager or compiled, whichever is
-fastest), medians of 7 rounds:
+Own time over the peer's (PyTorch eager or compiled, whichever is fastest), medians of 7 rounds, jax 0.10.2, flax 0.12.8, on two machines of
+two cores: one with AVX2 (75 GFLOP/s in matrix products of a thread; PyTorch 2.13.0), and one with AVX-512 and slow memory (126 GFLOP/s, 12
+GB/s in copies; PyTorch 2.14.1):
 
-                                                1 thread                2 threads
-    step                                    Flax    PyTorch         Flax    PyTorch
-    32 and 64 maps, 256 hidden              0.33    0.68            0.32    0.70
-    base of weight_sharing                  0.35    0.97            0.37    1.14
-    base of filter_size                     0.30    0.83            0.32    1.41
-    base of dense_replacement               0.41    1.08            0.39    0.95
+                                        AVX2, 1 thread   2 threads        AVX-512, 1 thread   2 threads
+    step                                Flax  PyTorch   Flax  PyTorch     Flax  PyTorch      Flax  PyTorch
+    32 and 64 maps, 256 hidden          0.33   0.68     0.32   0.70       0.34   0.75        0.40   1.08
+    base of weight_sharing              0.35   0.97     0.37   1.14       0.35   1.03        0.42   1.44
+    base of filter_size                 0.30   0.83     0.32   1.41       0.31   0.81        0.36   1.11
+    base of dense_replacement           0.41   1.08     0.39   0.95       0.37   0.88        0.43   1.23
 
-    layer                               ConvLocal   PyTorch     ConvLocal   PyTorch
-    convolution 3 x 3                         –     0.80              –     1.05
-    convolution 5 x 5                         –     0.36              –     0.49
-    convolution 7 x 7                         –     0.24              –     0.32
-    convolution 11 x 11                       –     0.14              –     0.16
-    locally connected                       0.15    0.53            0.11    0.55
+    layer                          ConvLocal  PyTorch   ...               ConvLocal  PyTorch
+    convolution 3 x 3                     –    0.80      –    1.05           –     1.35        –    1.87
+    convolution 5 x 5                     –    0.36      –    0.49           –     0.80        –    1.06
+    convolution 7 x 7                     –    0.24      –    0.32           –     0.56        –    0.66
+    convolution 11 x 11                   –    0.14      –    0.16           –     0.34        –    0.41
+    locally connected                  0.15    0.53   0.11    0.55        0.18     0.50     0.12    0.53
 
-Against the 3 x 3 convolution here, which by frequencies costs less than its patches would, locally connected takes 2.4 to 2.6 times as
-long, tiled (period 2) 1.7 to 2.3, low rank (2 kernels) 2.1 to 2.4. Share of peak: 71 % for the step of 32 and 64 maps, 43 % for that
-of 16 and 32 (filter_size) and 16 % where maps are 8 and 16 and memory, not multiplication, is the limit. Workers of a sweep have one
-thread each.
+    layer, times the 3 x 3 convolution here
+    locally connected                  2.4 to 2.6                          3.2 to 3.4
+    tiled, period 2                    1.7 to 2.3                          2.0 to 2.6
+    low rank, 2 kernels                2.1 to 2.4                          2.6
+
+Share of the peak on the first machine: 71 % for the step of 32 and 64 maps, 43 % for that of 16 and 32 (filter_size) and 16 % where maps
+are 8 and 16; on the second one 44, 25 and 10 %: there memory, not multiplication, is the limit. Workers of a sweep have one thread each.
+
+On the second machine: `--help` 0.4 s; until the first training step 6.9 s, 4.5 s with kept programs; two seeds by two workers 1.01 times
+as long as one by one; weight_sharing, filter_size and dense_replacement on digits 112, 146 and 82 s, 94, 99 and 58 s with kept programs,
+and at most 0.9 GB; a training program takes 1.4 s to compile (the step of Flax 1.0 s) and 0.4 s to be read. Time grows with the filter as
+its side to the power 0.4, with the side of the image to 2.4, the batch to 1.1, the channels to 1.4; several seeds in one program cost a
+CPU 1.5 to 2.5 times what they cost one by one. The whole command takes 48 minutes.
 
 What else was tried, in multiples of the time of the 3 x 3 convolution (one thread, all asked in turn, medians of 5 rounds):
 
@@ -53,7 +63,7 @@ What else was tried, in multiples of the time of the 3 x 3 convolution (one thre
                          of four times the maps 5.0; patches with images first 6.0
     low rank, 2 kernels  one convolution of twice the maps 2.3 (kept); two convolutions 2.3; expanded to locally connected 2.7; the mixture
                          as a product 2.4; patches mixed before one product 7.7
-    convolution          by its patches 2.4; by blocks of patches 1.1
+    convolution          by its patches 2.4; by blocks of patches 1.1; frequencies of 8, 16, 32 or 64 images at a time 1.7, 1.4, 1.2, 1.3
 """
 
 import json

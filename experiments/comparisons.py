@@ -33,7 +33,7 @@ def steps() -> list[Comparison]:
     """A training step of whole networks."""
     networks = {'32 and 64 maps, 256 hidden': config.ModelConfig((32, 64), hidden=(256,))}
     for experiment in (weight_sharing, filter_size, dense_replacement):
-        networks[f'base of {experiment.EXPERIMENT.name}'] = experiment.EXPERIMENT.full.model
+        networks[f'base of {experiment.EXPERIMENT.name}'] = experiment.EXPERIMENT.base('fashion_mnist').model
     return [Comparison(f'step of {name}', _step(model), *_step_work(model)) for name, model in networks.items()]
 
 
@@ -120,7 +120,7 @@ def scaling() -> list[Comparison]:
     }
     points = [Comparison(f'{name} {_size(field, fields)}', [_own('shared', fields)], *_layer_work(fields))
               for name, points in sweeps.items() for field, fields in points]  # fmt: skip
-    model = filter_size.EXPERIMENT.full.model
+    model = filter_size.EXPERIMENT.base('fashion_mnist').model
     macs, moved = _step_work(model)
     for seeds in (1, 2, 4, 8):
         own = Contender('own', contenders.engine_step, {'model': model, 'batch_size': BATCH, 'seeds': seeds})
@@ -137,7 +137,7 @@ def compiling() -> list[Comparison]:
     """How long the program of a training takes to compile, beside the step of Flax; a program that was kept on disk is read instead."""
     result = []
     for experiment in (weight_sharing, filter_size, dense_replacement):
-        fields = {'model': experiment.EXPERIMENT.full.model, 'batch_size': BATCH}
+        fields = {'model': experiment.EXPERIMENT.base('fashion_mnist').model, 'batch_size': BATCH}
         team = [Contender('own', contenders.engine_compilation, fields), Contender('own, kept', contenders.kept_compilation, fields),
                 Contender('Flax', peers.flax_compilation, fields)]  # fmt: skip
         result.append(Comparison(f'base of {experiment.EXPERIMENT.name}', team))

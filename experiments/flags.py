@@ -21,12 +21,12 @@ _TRAIN = 'Training'
 _RATES = ', '.join(f'{rate:g}' for rate in ablation.RATES)
 # group, name, parser, help. The default is the experiment's own unless it is said here.
 _TABLE: tuple[tuple[str, str, Any, str], ...] = (
-    (_WHAT, 'arms', str, 'which arms, by name, separated by commas (all)'),
-    (_WHAT, 'seeds', int, 'how many seeds (5)'),
+    (_WHAT, 'arms', str, 'which arms, by name, separated by commas, or all'),
+    (_WHAT, 'seeds', int, 'how many seeds'),
     (_WHAT, 'workdir', str, 'folder of results; the same command again resumes, more arms or seeds extend it (runs/NAME)'),
     (_WHAT, 'workers', int, 'processes (one per core on a CPU, one on an accelerator)'),
     (_WHAT, 'tune', bool, f'also try the learning rates {_RATES} on validation data, and give each arm its own best'),
-    (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set (digits)'),
+    (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set'),
     (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
     (_DATA, 'raw_dir', str, 'folder of the original files, such as RAW/fashion_mnist/*.gz: prepare from there, without network'),
     (_DATA, 'train_size', int, 'number of training images'),
@@ -36,7 +36,8 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_MODEL, 'features', 'ints', 'maps per stage'),
     (_MODEL, 'kernel_size', 'ints', 'side of the square filters'),
     (_MODEL, 'strides', 'ints', 'stride of the filters'),
-    (_MODEL, 'pools', 'ints', 'side and stride of the max pool after each stage; 1: none'),
+    (_MODEL, 'pools', 'ints', 'side and stride of the pool after each stage; 1: none'),
+    (_MODEL, 'downsampling', config.DOWNSAMPLING, 'how the pools pool'),
     (_MODEL, 'padding', geometry.PADDINGS, 'what lies beyond the border'),
     (_MODEL, 'norm', config.NORMS, 'normalisation after each map'),
     (_MODEL, 'head', config.HEADS, 'what ends the maps'),
@@ -44,12 +45,13 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_MODEL, 'compute', config.COMPUTE, 'what layers multiply in; parameters are float32'),
     (_TRAIN, 'epochs', int, 'passes over the training images'),
     (_TRAIN, 'batch_size', int, 'images per step'),
-    (_TRAIN, 'optimizer', config.OPTIMIZERS, 'Adam, or SGD with Nesterov momentum 0.9'),
+    (_TRAIN, 'optimizer', config.OPTIMIZERS, 'Adam, SGD with Nesterov momentum 0.9, or Adadelta'),
     (_TRAIN, 'learning_rate', float, 'the highest rate of the schedule'),
     (_TRAIN, 'schedule', config.SCHEDULES, 'what the rate does after its linear warm-up'),
     (_TRAIN, 'warmup', float, 'share of all steps in which the rate rises'),
-    (_TRAIN, 'weight_decay', float, 'decoupled weight decay'),
-    (_TRAIN, 'shift', int, 'augmentation: move every training image by up to so many pixels'),
+    (_TRAIN, 'weight_decay', float, 'weight decay, decoupled (for adadelta a part of the gradient)'),
+    (_TRAIN, 'patience', int, 'end when the validation loss has had no new minimum for so many epochs, with the weights of the minimum'),
+    (_TRAIN, 'shift', int, 'augmentation: move every training image on its canvas by up to so many pixels'),
     (_TRAIN, 'flip', bool, 'augmentation: mirror training images, left for right, half of the time'),
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
@@ -65,11 +67,11 @@ def define() -> None:
         if kind is bool:
             flags.DEFINE_bool(name, None, text)
         elif kind is int:
-            flags.DEFINE_integer(name, 5 if name == 'seeds' else None, text)
+            flags.DEFINE_integer(name, None, text)
         elif kind is float:
             flags.DEFINE_float(name, None, text)
         else:
-            flags.DEFINE_string(name, 'digits' if name == 'dataset' else None, text)
+            flags.DEFINE_string(name, None, text)
 
 
 def parse(argv: list[str], values: flags.FlagValues = FLAGS) -> list[str]:
@@ -87,7 +89,10 @@ def parse(argv: list[str], values: flags.FlagValues = FLAGS) -> list[str]:
 
 def help_text(experiment: ablation.Experiment, doc: str) -> str:
     """What --help prints: the experiment's own words, its arms, and the flags by group with this experiment's defaults."""
-    lines = [doc.strip(), '', *textwrap.wrap('Arms: ' + ', '.join(experiment.arms), 100, subsequent_indent='  ')]
+    arms = 'Arms: ' + ', '.join(experiment.default or experiment.arms)
+    if experiment.default:
+        arms += f'; --arms=all: {len(experiment.arms)} in all'
+    lines = [doc.strip(), '', *textwrap.wrap(arms, 100, subsequent_indent='  ')]
     group = None
     for where, name, kind, text in _TABLE:
         if where != group:
@@ -99,13 +104,17 @@ def help_text(experiment: ablation.Experiment, doc: str) -> str:
 
 
 def _shown_default(experiment: ablation.Experiment, name: str) -> str:
-    bases = [_current(base, name) for base in (experiment.small, experiment.full)]
+    own = experiment.small.data.dataset
+    fixed = {'dataset': own, 'seeds': str(experiment.seeds), 'arms': 'all' if experiment.default is None else 'those above'}
+    if name in fixed:
+        return f' ({fixed[name]})'
+    bases = [_current(base, name) for base in (experiment.small, experiment.full or experiment.small)]
     if bases[0] is _NOT_A_FIELD:
         return ''
     small, full = (_shown(name, value) for value in bases)
     if name == 'train_size':
         small = full = 'all'
-    return f' ({small})' if small == full else f' (digits: {small}; other sets: {full})'
+    return f' ({small})' if small == full else f' ({own}: {small}; other sets: {full})'
 
 
 def _shown(name: str, value: Any) -> str:
@@ -131,9 +140,9 @@ def base_config(experiment: ablation.Experiment) -> config.Config:
     """The experiment's base for the data set asked for, changed by the flags that were given.
 
     Raises:
-      InputError: a value that the configuration refuses.
+      InputError: a value that the configuration refuses, or one that every arm would replace.
     """
-    base = experiment.base(FLAGS.dataset)
+    base = experiment.base(FLAGS.dataset or experiment.small.data.dataset)
     given: dict[str, dict[str, Any]] = {'model': {}, 'data': {}, 'train': {}}
     for _, name, kind, _ in _TABLE:
         value = getattr(FLAGS, name)
@@ -141,13 +150,15 @@ def base_config(experiment: ablation.Experiment) -> config.Config:
         part = next((p for p in given if hasattr(getattr(base, p), field)), None)
         if value is None or part is None or name == 'dataset':
             continue
+        if field in experiment.owns:
+            raise errors.InputError(f'every arm of {experiment.name} sets {name} itself: leave --{name} out')
         given[part][field] = _read(name, kind, value)
     stages = len(given['model'].get('features', base.model.features))
     model = {name: _follow(getattr(base.model, name), stages) for name in (*_PER_STAGE, 'sharing')}
     for name, values in given['model'].items():
         model[name] = values * stages if name in _PER_STAGE and len(values) == 1 else values
     if given['data'].get('canvas', base.data.canvas) is None:
-        given['data'] = {'train_positions': None, 'unseen_positions': None, **given['data']}
+        given['data'] = {'train_positions': None, 'unseen_positions': None, 'probe': False, **given['data']}
     changed = {**given, 'model': model}
     return dataclasses.replace(base, **{p: dataclasses.replace(getattr(base, p), **fields) for p, fields in changed.items()})
 
@@ -183,6 +194,8 @@ def size(name: str, value: str, other: str = '') -> tuple[int, int]:
 def wanted_arms(experiment: ablation.Experiment) -> list[str]:
     """The arms asked for, in the experiment's order. Raises InputError for an unknown one."""
     if FLAGS.arms is None:
+        return list(experiment.default or experiment.arms)
+    if FLAGS.arms == 'all':
         return list(experiment.arms)
     wanted = [name.strip() for name in FLAGS.arms.split(',')]
     for name in wanted:

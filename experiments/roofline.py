@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -29,14 +30,16 @@ def roofline(points: Sequence[tuple[str, float, float]], peak: float, bandwidth:
     axes.set_ylim(min(peak / 40, *(y for _, _, y in points)) / 1.5e9, max(peak, *(y for _, _, y in points)) * 1.6 / 1e9)
     axes.plot([low, ridge, high], [low * bandwidth / 1e9, peak / 1e9, peak / 1e9], color=INK, lw=1.4, zorder=1)
     axes.text(high / 1.05, peak / 1e9 * 1.04, f'matrix product, {peak / 1e9:.0f} GFLOP/s', color=SOFT, size=8.5, ha='right', va='bottom')
-    axes.text(low * 1.08, low * bandwidth / 1e9 * 1.45, f'copy, {bandwidth / 1e9:.0f} GB/s', color=SOFT, size=8.5, rotation=0)
+    axes.annotate(f'copy, {bandwidth / 1e9:.0f} GB/s', (low * 1.6, low * 1.6 * bandwidth / 1e9), (9, -9), textcoords='offset points',
+                  color=SOFT, size=8.5)  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     x, y = [point[1] for point in points], [point[2] / 1e9 for point in points]
     axes.scatter(x, y, s=46, color=BLUE, edgecolor='white', linewidth=1.2, zorder=3)
-    place_labels(axes, [point[0] for point in points], x, y, [])
+    roof = [(at, min(at * bandwidth, peak) / 1e9) for at in np.geomspace(low, high, 120)]  # names keep off it
+    place_labels(axes, [point[0] for point in points], x, y, [(at, under, under * 1.02) for at, under in roof])
     return figure
 
 

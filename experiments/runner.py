@@ -1,11 +1,13 @@
 """From an experiment's table of arms and the command line to a finished sweep with its table and page."""
 
+import contextlib
 import dataclasses
+import functools
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags as absl_flags
 
@@ -16,6 +18,10 @@ from experiments import flags
 _TUNING_SEEDS = (1000, 1001, 1002)  # rates are compared on seeds that no table shows
 _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
+
+
+# (the study, the base's data set, rows of its main runs, arms in their order) -> printed text, and figures as (title, caption, markup)
+More = Callable[[ledger.Ledger, data.Dataset, Sequence[Mapping[str, Any]], Sequence[str]], tuple[str, list[tuple[str, str, Any]]]]
 
 
 def digits(model: config.ModelConfig, canvas: tuple[int, int] = (16, 16), learning_rate: float = _SMALL.learning_rate) -> config.Config:
@@ -29,8 +35,11 @@ def full(model: config.ModelConfig, learning_rate: float = _FULL.learning_rate) 
     return config.Config(model, config.DataConfig('fashion_mnist'), dataclasses.replace(_FULL, learning_rate=learning_rate))
 
 
-def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the experiment as the command line says, and exit: 0 done, 1 a cell failed, 2 bad input, 128 + n on signal n."""
+def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None = None, more: More | None = None) -> NoReturn:
+    """Run the experiment as the command line says, and exit: 0 done, 1 a cell failed, 2 bad input, 128 + n on signal n.
+
+    more: what this experiment says besides the tables and figures of all, see `answers.write`.
+    """
     argv = sys.argv if argv is None else list(argv)
     flags.define()
     if flags.asked_for_help(argv):
@@ -39,7 +48,7 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
 
     def job() -> int:
         flags.parse(argv)
-        return run(experiment, flags.command(argv))
+        return run(experiment, flags.command(argv), more)
 
     guarded(experiment.name, job, 'finished cells are kept, the same command goes on')
 
@@ -75,31 +84,43 @@ def guarded(name: str, job: Callable[[], int], after_interrupt: str) -> NoReturn
         sys.exit(128 + number)
 
 
-def _macs(c: config.Config, image: cost.Shape, classes: int) -> int:
-    """Multiply-adds of an image, on average over the epochs, before and after the network is relaxed."""
+def _work(c: config.Config, image: cost.Shape, classes: int) -> tuple[int, int]:
+    """Multiply-adds of an image, on average over the epochs, before and after the network is relaxed; and the most bytes it takes."""
     before, after = (cost.total(model, image, classes).macs for model in (c.model, c.final_model))
     share = (c.train.relax_epoch or 0) / c.train.epochs
-    return round(share * before + (1 - share) * after)
+    need = max(cost.training_bytes(model, image, classes, c.train) for model in (c.model, c.final_model))
+    return round(share * before + (1 - share) * after), need
 
 
 def _raise_interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def run(experiment: ablation.Experiment, command: str) -> int:
+def run(experiment: ablation.Experiment, command: str, more: More | None = None) -> int:
     """The whole job; the exit status. Raises InputError, for what the flags ask, before anything is written."""
     f = flags.FLAGS
-    errors.positive('seeds', f.seeds)
-    if f.seeds > _TUNING_SEEDS[0]:
-        raise errors.InputError(f'seeds must be at most {_TUNING_SEEDS[0]}, got {f.seeds}')
+    number = experiment.seeds if f.seeds is None else f.seeds
+    errors.positive('seeds', number)
+    if number > _TUNING_SEEDS[0]:
+        raise errors.InputError(f'seeds must be at most {_TUNING_SEEDS[0]}, got {number}')
     if f.workers is not None:
         errors.positive('workers', f.workers)
     base, arms = flags.base_config(experiment), flags.wanted_arms(experiment)
-    source = sweep.Source(f.dataset, f.data_dir, f.raw_dir)
-    dataset = data.load(source.name, data_dir=source.data_dir, raw_dir=source.raw_dir)
-    image, classes = problem.image_shape(base.data, dataset), len(dataset.class_names)
-    problem.make(base, dataset)
-    configs = experiment.resolve(base, image, classes, arms)
+    source = sweep.Source(f.data_dir, f.raw_dir)
+    opened = functools.cache(functools.partial(data.load, **source._asdict()))
+
+    def seen(of: config.DataConfig) -> tuple[cost.Shape, int]:
+        dataset = opened(of.dataset)
+        return problem.image_shape(of, dataset), len(dataset.class_names)
+
+    problem.make(base, opened(base.data.dataset))
+    configs = experiment.resolve(base, seen, arms)
+    for c in configs.values():
+        with contextlib.suppress(errors.TooLargeError):  # that cell is refused, and the others run
+            problem.make(c, opened(c.data.dataset))
+    if f.tune and base.train.learning_rate not in RATES:
+        rates = ', '.join(f'{rate:g}' for rate in RATES)
+        raise errors.InputError(f'tune tries {rates}, and the rate here, {base.train.learning_rate:g}, is none of them: leave it out')
     book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
     book.create({'experiment': experiment.name, 'base': base.to_json()})
 
@@ -108,11 +129,12 @@ def run(experiment: ablation.Experiment, command: str) -> int:
         cells = []
         for arm, rate, purpose in wanted:
             c = dataclasses.replace(configs[arm], train=dataclasses.replace(configs[arm].train, learning_rate=rate))
-            cells += [sweep.Cell(arm, seed, c, _macs(c, image, classes), purpose) for seed in seeds]
+            macs, need = _work(c, *seen(c.data))
+            cells += [sweep.Cell(arm, seed, c, macs, purpose, need) for seed in seeds]
         return cells
 
-    seeds, workers = range(f.seeds), f.workers or sweep.default_workers()
-    cells = train([(arm, base.train.learning_rate, 'main') for arm in arms], seeds)
+    seeds, workers = range(number), f.workers or sweep.default_workers()
+    cells = train([(arm, configs[arm].train.learning_rate, 'main') for arm in arms], seeds)
     if f.tune:
         cells += train([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
     sweep.run(book, experiment.name, cells, source, workers)
@@ -124,5 +146,5 @@ def run(experiment: ablation.Experiment, command: str) -> int:
 
     tuned = ablation.validation_scores(book.results().values(), experiment.arms, len(_TUNING_SEEDS))
     with files.writing(book.folder):
-        answers.write(experiment, book, base, tuned, dataset, command)
+        answers.write(experiment, book, base, tuned, opened(base.data.dataset), command, more)
     return int(any(row['status'] == 'failed' for row in book.results().values()))

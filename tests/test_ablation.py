@@ -48,7 +48,7 @@ def resolved(name, dataset, **fields):
     base = experiment.base(dataset)
     base = dataclasses.replace(base, model=dataclasses.replace(base.model, **fields))
     image = (*base.data.canvas, 1) if base.data.canvas else IMAGES[dataset]
-    return base, experiment.resolve(base, image, 10), image
+    return base, experiment.resolve(base, lambda data: (image, 10)), image
 
 
 def differing(one, other):
@@ -188,7 +188,7 @@ def test_weights_are_freed_after_the_share_that_an_arm_names_or_not_at_all():
 def test_an_arm_that_does_not_fit_is_refused_by_name():
     experiment = EXPERIMENTS['filter_size']
     with pytest.raises(errors.InputError, match='arm k9: a kernel of 9 is larger than its input of 8 pixels'):
-        experiment.resolve(experiment.small, (16, 16, 1), 10)
+        experiment.resolve(experiment.small, lambda data: ((16, 16, 1), 10))
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)

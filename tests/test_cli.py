@@ -20,7 +20,7 @@ def run(experiment, *args):
     for name in list(absl_flags.FLAGS):
         absl_flags.FLAGS[name].using_default_value or absl_flags.FLAGS[name].unparse()
     with pytest.raises(SystemExit) as e:
-        runner.main(experiment.EXPERIMENT, experiment.__doc__, ['experiment', *args])
+        runner.main(experiment.EXPERIMENT, experiment.__doc__, ['experiment', *args], getattr(experiment, 'say', None))
     return e.value.code
 
 

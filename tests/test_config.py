@@ -27,9 +27,9 @@ def model_configs(draw, most=3, stages=2):
     count, numbers = draw(st.integers(0, stages)), st.integers(1, most)
     fields = {name: draw(st.tuples(*[numbers] * count)) for name in ('features', 'kernel_sizes', 'strides', 'pools')}
     fields['sharing'] = draw(st.tuples(*[st.sampled_from(SCHEMES)] * count))
-    choices = {'padding': geometry.PADDINGS, 'norm': config.NORMS, 'head': config.HEADS}
+    choices = {'padding': geometry.PADDINGS, 'norm': config.NORMS, 'head': config.HEADS, 'downsampling': config.DOWNSAMPLING}
     fields |= {name: draw(st.sampled_from(known)) for name, known in choices.items()}
-    return ModelConfig(**fields, hidden=tuple(draw(st.lists(numbers, max_size=2))), use_bias=draw(st.booleans()))
+    return ModelConfig(**fields, hidden=tuple(draw(st.lists(numbers, max_size=2))), biases=draw(st.sampled_from(config.BIASES)))
 
 
 @st.composite
@@ -111,10 +111,10 @@ def test_a_number_out_of_its_bounds_is_refused_with_the_bounds(field, values, bo
     ('make', 'names', 'known'),
     [
         (lambda: ModelConfig(sharing=('shared', 'tied')), "sharing scheme 'tied'", SHARING),
-        (lambda: ModelConfig(padding='same'), "padding 'same'", 'VALID, SAME, CIRCULAR, FULL'),
+        (lambda: ModelConfig(padding='same'), "padding 'same'", 'VALID, SAME, CIRCULAR, FULL, HALF'),
         (lambda: ModelConfig(norm='layer'), "norm 'layer'", 'none, batch'),
         (lambda: ModelConfig(head='mean'), "head 'mean'", HEADS),
-        (lambda: TrainConfig(optimizer='lamb'), "optimizer 'lamb'", 'adam, sgd'),
+        (lambda: TrainConfig(optimizer='lamb'), "optimizer 'lamb'", 'adam, sgd, adadelta'),
         (lambda: TrainConfig(schedule='step'), "schedule 'step'", 'cosine, constant'),
         (lambda: DataConfig('a', None, (9, 9), 'up'), "train_positions 'up'", POSITIONS),
         (lambda: DataConfig('a', None, (9, 9), 'any', 'up'), "unseen_positions 'up'", POSITIONS),

@@ -97,7 +97,7 @@ def test_connections_and_macs_are_counted_pair_by_pair(model, height, width, cha
     assert (sum(row.connections for row in stages), sum(row.macs for row in stages)) == expected
     maps = stages[-1].output if stages else (height, width, channels)
     units = [maps[2] if model.head != 'flatten' else math.prod(maps), *model.hidden, classes]
-    extra = [2 if model.norm == 'batch' else model.use_bias] * len(model.hidden) + [model.use_bias]
+    extra = [2 if model.norm == 'batch' else model.biases == 'all'] * len(model.hidden) + [model.biases != 'none']
     ends = [(b, (a + more) * b, a * b, a * b) for (a, b), more in zip(itertools.pairwise(units), extra)]
     assert [(*row.output, row.weights, row.connections, row.macs) for row in rows[len(stages) :]] == ends
     sums = tuple(sum(column) for column in list(zip(*rows))[2:5])

@@ -109,7 +109,7 @@ SCHEMES = ('shared', 'tiled:2x1', 'low_rank:2', 'local', 'masked_dense', 'dense'
 @pytest.mark.slow
 @pytest.mark.parametrize('name', SCHEMES)
 @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(g=geometries(), padding=st.sampled_from(['SAME', 'CIRCULAR']), more=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+@given(g=geometries(), padding=st.sampled_from(['SAME', 'CIRCULAR', 'HALF']), more=st.tuples(st.integers(0, 3), st.integers(0, 3)))
 def test_a_larger_kernel_keeps_every_output(name, g, padding, more):
     fits = [min(k + extra, (size - 1) // d + 1) for k, extra, size, d in zip(g.kernel_size, more, g.image, g.dilation)]
     g = Geometry(g.image, g.kernel_size, g.strides, padding, g.dilation)

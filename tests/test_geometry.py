@@ -18,7 +18,7 @@ many = settings(max_examples=300, deadline=None, derandomize=True)
 
 def linen_output_size(size, kernel, stride, padding):
     """The length of what nn.Conv makes of `size` pixels."""
-    pads = [(kernel - 1, kernel - 1)] if padding == 'FULL' else padding
+    pads = {'FULL': [(kernel - 1, kernel - 1)], 'HALF': [((kernel - 1) // 2, kernel // 2)]}.get(padding, padding)
     conv = nn.Conv(1, (kernel,), (stride,), pads)
     output, _ = jax.eval_shape(conv.init_with_output, jax.random.key(0), jnp.zeros((1, size, 1)))
     return output.shape[1]
@@ -53,6 +53,7 @@ def test_same_pads_are_those_of_lax(size, kernel, stride):
 def test_pads_of_the_other_paddings(kernel, stride):
     assert geometry.pads(8, kernel, stride, 'VALID') == (0, 0)
     assert geometry.pads(8, kernel, stride, 'FULL') == (kernel - 1, kernel - 1)
+    assert geometry.pads(8, kernel, stride, 'HALF') == geometry.pads(8, kernel, stride, 'CIRCULAR')
     low, high = geometry.pads(8, kernel, stride, 'CIRCULAR')
     assert low + high == kernel - 1 and high - low in (0, 1)
 
@@ -62,7 +63,7 @@ def test_pads_of_the_other_paddings(kernel, stride):
 def test_output_sizes_at_stride_1(size, kernel):
     assume(kernel <= size)
     sizes = {padding: geometry.output_size(size, kernel, 1, padding) for padding in geometry.PADDINGS}
-    assert sizes == {'VALID': size - kernel + 1, 'SAME': size, 'CIRCULAR': size, 'FULL': size + kernel - 1}
+    assert sizes == {'VALID': size - kernel + 1, 'SAME': size, 'CIRCULAR': size, 'FULL': size + kernel - 1, 'HALF': size}
 
 
 @many
@@ -101,5 +102,5 @@ def test_a_geometry_without_extent_is_refused(field):
 
 
 def test_an_unknown_padding_lists_the_known():
-    with pytest.raises(errors.InputError, match="'same'; known: VALID, SAME, CIRCULAR, FULL"):
+    with pytest.raises(errors.InputError, match="'same'; known: VALID, SAME, CIRCULAR, FULL, HALF"):
         geometry.pads(8, 3, 1, 'same')

@@ -42,7 +42,9 @@ def normal(*shape):
 )
 def test_shared_conv_is_linen_conv_with_the_same_parameters(channels, strides, kernel_size, dilation, padding):
     x = normal(3, 7, 6, channels)
-    linen_padding = [((k - 1) * d,) * 2 for k, d in zip(kernel_size, dilation)] if padding == 'FULL' else padding
+    reach = [(k - 1) * d for k, d in zip(kernel_size, dilation)]
+    explicit = {'FULL': [(r, r) for r in reach], 'HALF': [(r // 2, (r + 1) // 2) for r in reach]}
+    linen_padding = explicit.get(padding, padding)
     conv = nn.Conv(5, kernel_size, strides, linen_padding, kernel_dilation=dilation)
     own = layers.SharedConv(5, kernel_size, strides, padding, dilation)
     shapes = jax.eval_shape(conv.init, jax.random.key(0), x)

@@ -57,8 +57,8 @@ def test_a_network_has_as_many_weights_as_counted(model, height, width, channels
     assert logits.shape == (2, CLASSES)
     stages = [tree for name, tree in variables['params'].items() if name.startswith('stage_')]
     biases = [tree['bias'].shape for tree in stages if 'bias' in tree]
-    assert biases == ([(features,) for features in model.features] if model.norm == 'none' and model.use_bias else [])
-    assert ('bias' in variables['params']['classes']) == model.use_bias
+    assert biases == ([(features,) for features in model.features] if model.norm == 'none' and model.biases == 'all' else [])
+    assert ('bias' in variables['params']['classes']) == (model.biases != 'none')
 
 
 class Plain(nn.Module):

@@ -72,3 +72,10 @@ def test_a_finished_cell_predicts(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     exec(snippet('load_cell'), {})
     assert re.fullmatch(r'\[\d\]\n', capsys.readouterr().out)
+
+
+def test_a_model_of_ones_own_is_measured(capsys):
+    exec(snippet('measure.layers'), {'__name__': 'mine'})
+    circular, strided = capsys.readouterr().out.splitlines()
+    assert circular.startswith('layers_0 Equivariance(interior=') and strided.startswith('layers_2 ')
+    assert float(circular.split('border=')[1].split(')')[0]) < 1e-6 < 1e-2 < float(strided.split('border=')[1].split(')')[0])

@@ -273,7 +273,9 @@ def test_every_move_and_mirror_image_is_drawn_and_drawn_evenly():
     program = posed(augmented_by(shift=1, flip=True))[0].program
     raw = np.zeros((900, 6, 6, 1), np.uint8)
     raw[:, 2, 3], raw[:, 3, 3] = 1, 2  # which way is up stays
-    shown = [np.asarray(engine.augmented(program, raw, np.uint32(0), np.int32(step)))[..., 0] for step in (0, 1)]
+    arrays = posed(augmented_by())[1]
+    arrays = arrays._replace(pool=arrays.pool._replace(images=raw), positions=None)
+    shown = [np.asarray(engine.drawn(program, arrays, np.arange(900), np.uint32(0), np.int32(step)))[..., 0] for step in (0, 1)]
     assert not np.array_equal(*shown)
     places, counts = np.unique(np.argwhere(shown[0] == 1)[:, 1:], axis=0, return_counts=True)
     # Column 3, or 2 in the mirror, each moved by up to one.

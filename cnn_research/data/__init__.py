@@ -1,21 +1,31 @@
-"""Real image classification data: an embedded set, three sets by name, and any other set that TFDS has prepared."""
+"""Image classification data: an embedded set, three sets by name, any other set that TFDS has prepared, and generated tasks."""
 
-from cnn_research.data import digits, sources
+from cnn_research.data import digits, edges, red_green, sources
 from cnn_research.data.dataset import Dataset
 from cnn_research.data.pins import ORIGINALS
+from cnn_research.errors import InputError
 
-__all__ = ['Dataset', 'load', 'names']
+# Embedded or generated: they need neither network nor files, and read what follows their name and a slash.
+_WITHIN = {'digits': digits.load, 'edges': edges.load, 'red_green': red_green.load}
+
+__all__ = ['Dataset', 'is_within', 'load', 'names']
 
 
 def names() -> tuple[str, ...]:
     """The sets that need no preparation by hand, the embedded one first."""
-    return ('digits', *ORIGINALS)
+    return ('digits', *ORIGINALS, *list(_WITHIN)[1:])
+
+
+def is_within(name: str) -> bool:
+    """Whether the set is embedded or generated, and needs no files."""
+    return name.partition('/')[0] in _WITHIN
 
 
 def load(name: str, *, data_dir: str | None = None, raw_dir: str | None = None) -> Dataset:
     """Loads a data set, which is prepared first if it is not yet.
 
-    `digits` is embedded and uses neither folder. The other sets are TFDS sets: the ones in `names()` are prepared
+    `digits` is embedded, `edges` and `red_green` are generated; they use neither folder, and may be told more, as in
+    digits/28 or edges/positions4, see their modules. The other sets are TFDS sets: those in `names()` are prepared
     from the original files in `raw_dir` or else from the network, and their content is compared with pinned hashes;
     any other one must be prepared already. TensorFlow is not needed.
 
@@ -35,4 +45,9 @@ def load(name: str, *, data_dir: str | None = None, raw_dir: str | None = None) 
       InputError: an unknown or unsuitable set, files that are missing, damaged or others than the originals, or no
         way to get the data. The message is one line with what to do.
     """
-    return digits.load() if name == 'digits' else sources.load(name, data_dir, raw_dir)
+    if is_within(name):
+        if raw_dir is not None:
+            raise InputError(f'{name} is not read from files: leave --raw_dir out')
+        family, _, setting = name.partition('/')
+        return _WITHIN[family](setting)
+    return sources.load(name, data_dir, raw_dir, tuple(_WITHIN))

@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         flags = _parser().parse_args(argv)
         dataset = data.load(flags.name, data_dir=flags.data_dir, raw_dir=flags.raw_dir)
-        place = 'embedded' if flags.name == 'digits' else f'prepared in {sources.data_root(flags.data_dir)}'
+        place = f'prepared in {sources.data_root(flags.data_dir)}, verified'
+        if data.is_within(flags.name):
+            place = 'embedded' if flags.name.startswith('digits') else 'generated'
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -38,6 +40,8 @@ def summary(dataset: data.Dataset, place: str) -> str:
         'validation': dataset.validation_labels,
         'test': dataset.test_labels,
     }
+    if dataset.unseen_labels is not None:
+        splits['unseen'] = dataset.unseen_labels
     height, width, channels = dataset.train_images.shape[1:]
     counts = np.stack([np.bincount(labels, minlength=len(dataset.class_names)) for labels in splits.values()], axis=1)
     rows = [
@@ -46,7 +50,7 @@ def summary(dataset: data.Dataset, place: str) -> str:
     ]
     return '\n'.join(
         [
-            f'{dataset.name}: {place}, verified',
+            f'{dataset.name}: {place}',
             f'images: {height} x {width} x {channels}, ' + ', '.join(f'{len(v)} {k}' for k, v in splits.items()),
             f'SHA-256: {dataset.sha256()[:16]}',
             *(f'{row[0]:<16}' + ''.join(f'{cell:>12}' for cell in row[1:]) for row in rows),

@@ -16,7 +16,11 @@ class Dataset:
     """An image classification set, decoded.
 
     The images are uint8 [N, H, W, C] with values 0 to 255, the labels int32 [N] with values from 0 to
-    `len(class_names) - 1`. The three splits are disjoint, and their order is the same on every machine.
+    `len(class_names) - 1`. The three splits of real
+    sets are disjoint, those of generated tasks are drawn independently of each other; their order is the same on every machine.
+
+    A generated task may have a second test set, of what training never shows (`unseen_images`, `unseen_labels`; None: it has none), and
+    names of its own for the two, which results then show besides.
     """
 
     name: str
@@ -27,9 +31,16 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+    unseen_images: np.ndarray | None = None
+    unseen_labels: np.ndarray | None = None
+    test_names: tuple[str, str] | None = None
+
+    def with_unseen(self, split: 'Split', test_names: tuple[str, str] | None = None) -> 'Dataset':
+        """The same with a second test set, of what training never shows, and names for the two."""
+        return dataclasses.replace(self, unseen_images=split.images, unseen_labels=split.labels, test_names=test_names)
 
     def sha256(self) -> str:
-        """The SHA-256, in hexadecimal, of the shape and content of the six arrays, in the order of the fields."""
+        """The SHA-256, in hexadecimal, of the shape and content of the arrays, in the order of the fields."""
         digest = hashlib.sha256()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

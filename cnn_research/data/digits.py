@@ -1,18 +1,27 @@
 """The embedded set: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels. It needs neither network nor files."""
 
+import re
+
 import numpy as np
 
 from cnn_research.data.dataset import Dataset, Split, assemble
+from cnn_research.errors import InputError
 
 TEST_COUNT = 360
 VALIDATION_COUNT = 200
+LARGEST = 1024
 
 
-def load() -> Dataset:
+def load(setting: str = '') -> Dataset:
     """The digits: 1,237 images [8, 8, 1] to train on, 200 to validate and 360 to test, stratified by class.
 
-    The values 0 to 16 of the original become 0 to 255.
+    The values 0 to 16 of the original become 0 to 255. A setting is a side in pixels: as digits/28 they are scaled up to it, bilinearly.
+
+    Raises:
+      InputError: a setting that is no side from 8 to 1024.
     """
+    if setting and not (re.fullmatch(r'[1-9][0-9]{0,3}', setting) and 8 <= int(setting) <= LARGEST):
+        raise InputError(f'digits are scaled to a side from 8 to {LARGEST} pixels, as in digits/28, got {setting!r}')
     from sklearn.datasets import load_digits  # slow to import
 
     pixels, labels = load_digits(return_X_y=True)
@@ -20,7 +29,18 @@ def load() -> Dataset:
     random = np.random.RandomState(0)  # its stream is frozen; the splitters of scikit-learn may change
     rest, test = cut_stratified(whole, TEST_COUNT, random)
     train, validation = cut_stratified(rest, VALIDATION_COUNT, random)
-    return assemble('digits', train, validation, test, tuple(str(digit) for digit in range(10)))
+    name = f'digits/{setting}' if setting else 'digits'
+    if setting:
+        train, validation, test = (scaled(split, int(setting)) for split in (train, validation, test))
+    return assemble(name, train, validation, test, tuple(str(digit) for digit in range(10)))
+
+
+def scaled(split: Split, side: int) -> Split:
+    """The images scaled to this side, bilinearly."""
+    from PIL import Image
+
+    images = [np.asarray(Image.fromarray(image[..., 0]).resize((side, side), Image.Resampling.BILINEAR)) for image in split.images]
+    return Split(np.stack(images)[..., None], split.labels)
 
 
 def cut_stratified(split: Split, count: int, random: np.random.RandomState) -> tuple[Split, Split]:

@@ -16,10 +16,10 @@ from cnn_research.errors import InputError
 TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)?')
 
 
-def load(name: str, data_dir: str | None, raw_dir: str | None) -> Dataset:
-    """The Dataset of a TFDS name; see `cnn_research.data.load`."""
+def load(name: str, data_dir: str | None, raw_dir: str | None, others: tuple[str, ...]) -> Dataset:
+    """The Dataset of a TFDS name; see `cnn_research.data.load`. `others` are known too, and not read here."""
     if not TFDS_NAME.fullmatch(name) or '..' in name:
-        known = ', '.join(['digits', *ORIGINALS])
+        known = ', '.join([*others, *ORIGINALS])
         raise InputError(f'unknown data set {name!r}; known: {known}, or a prepared TFDS set as name, name/config or name:1.0.0')
     root = data_root(data_dir)
     try:

@@ -11,9 +11,11 @@ from markupsafe import Markup
 
 from cnn_research.files import atomic_write_text
 from cnn_research.report.table import (
+    MEASURES,
     TEST,
     UNSEEN,
     Summary,
+    compared_in,
     count,
     difference,
     has_differences,
@@ -82,6 +84,7 @@ def table_view(caption: str, summary: Summary) -> dict[str, Any]:
             'to': line['compared_with'] or '', 'train': percent_mean(line['train_accuracy_mean'], decimals),
             'seconds': seconds(line['seconds_mean']),
         })  # fmt: skip
-    return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': has_differences(summary),
+    measure = MEASURES[compared_in(summary) or 'test_accuracy'][0]
+    return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': has_differences(summary), 'measure': measure,
             'rates': len({line['learning_rate'] for line in summary}) > 1,
             'intervals': any(cell['half'] for row in rows for cell in row['measured'])}  # fmt: skip

@@ -18,13 +18,19 @@ COLUMNS = (
     'arm', 'n', 'diverged', 'failed', 'refused', 'learning_rate', 'weights', 'connections', 'macs',
     'test_accuracy_mean', 'ci95_low', 'ci95_high',
     'unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high',
-    'compared_with', 'difference_mean', 'difference_ci95_low', 'difference_ci95_high',
+    'compared_with', 'difference_in', 'difference_mean', 'difference_ci95_low', 'difference_ci95_high',
     'validation_accuracy_mean', 'train_accuracy_mean', 'test_loss_mean', 'train_loss_mean', 'seconds_mean',
 )  # fmt: skip
 TEST = ('test_accuracy_mean', 'ci95_low', 'ci95_high')
 UNSEEN = ('unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high')
 DIFFERENCE = ('difference_mean', 'difference_ci95_low', 'difference_ci95_high')
 NONE = '–'
+# What arms are compared in (a key of a row): in a few words, and beside 'difference' at the head of a column.
+MEASURES = {
+    'test_accuracy': ('test accuracy', ''),
+    'unseen_accuracy': ('accuracy on what training never shows', ', unseen'),
+    'anywhere_accuracy': ('accuracy all over the canvas', ', anywhere'),
+}
 
 
 def check_one_purpose(rows: Sequence[Row]) -> None:
@@ -34,14 +40,16 @@ def check_one_purpose(rows: Sequence[Row]) -> None:
         raise ValueError(f'rows of one purpose wanted, got {", ".join(purposes)}')
 
 
-def summarise(rows: Sequence[Row], arms: Sequence[str], compared_with: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
+def summarise(
+    rows: Sequence[Row], arms: Sequence[str], compared_with: Mapping[str, str] = MappingProxyType({}), measure: str = 'test_accuracy'
+) -> list[dict[str, Any]]:
     """One dict per arm, in the order of `arms`, with the keys `COLUMNS`; rows of other arms are left out.
 
     rows: results of one purpose, at most one per arm and seed, in any order. `n` counts the `ok` cells and every mean
     and 95 % t interval is over exactly those: where one of them lacks a value, the statistic is None. Accuracies are
     fractions, losses the mean per image, seconds per run. `learning_rate`, `weights`, `connections` and `macs` are
-    None where the arm's rows disagree. `difference_*` is the test accuracy less that of the arm that `compared_with`
-    names for it, paired by seed over the seeds both finished; None where it names none, or none of `arms`.
+    None where the arm's rows disagree. `difference_*` is the `measure` (one of `MEASURES`) less that of the arm that
+    `compared_with` names for it, paired by seed over the seeds both finished; None where it names none, or none of `arms`.
     """
     check_one_purpose(rows)
     found = {arm: [row for row in rows if row['arm'] == arm] for arm in arms}
@@ -49,15 +57,20 @@ def summarise(rows: Sequence[Row], arms: Sequence[str], compared_with: Mapping[s
     for line in summary:
         other = compared_with.get(line['arm'])
         other = other if other in found else None
-        less = paired_difference(by_seed(found[line['arm']]), by_seed(found[other])) if other else mean_interval([])
-        values = (other, less.mean, less.low, less.high)
-        line |= zip(('compared_with', *DIFFERENCE), values, strict=True)
+        less = paired_difference(by_seed(found[line['arm']], measure), by_seed(found[other], measure)) if other else mean_interval([])
+        values = (other, measure if other else None, less.mean, less.low, less.high)
+        line |= zip(('compared_with', 'difference_in', *DIFFERENCE), values, strict=True)
     return [{column: line[column] for column in COLUMNS} for line in summary]
 
 
-def by_seed(rows: list[Row]) -> dict[int, float]:
-    """Test accuracy of the `ok` rows by seed."""
-    return {row['seed']: row['test_accuracy'] for row in rows if row['status'] == 'ok' and row['test_accuracy'] is not None}
+def by_seed(rows: list[Row], measure: str = 'test_accuracy') -> dict[int, float]:
+    """The measure of the `ok` rows that have it, by seed."""
+    return {row['seed']: row[measure] for row in rows if row['status'] == 'ok' and row.get(measure) is not None}
+
+
+def compared_in(summary: Summary) -> str | None:
+    """What the differences are in, a key of `MEASURES`; None where there are none."""
+    return next((line['difference_in'] for line in summary if line['difference_in'] is not None), None)
 
 
 def _summarise_arm(arm: str, rows: list[Row]) -> dict[str, Any]:
@@ -81,7 +94,7 @@ def _summarise_arm(arm: str, rows: list[Row]) -> dict[str, Any]:
 
 
 def _common(rows: list[Row], key: str) -> Any:
-    """The value all rows share, or None. A refused cell has no counts of its own, so nulls do not speak."""
+    """The value all rows share, or None; nulls do not speak."""
     values = {row[key] for row in rows if row.get(key) is not None}
     return values.pop() if len(values) == 1 else None
 
@@ -181,7 +194,9 @@ def format_table(summary: Summary) -> str:
     if has_unseen(summary):
         columns.append(('unseen', _joined([percent(line, UNSEEN, decimals) for line in summary])))
     if has_differences(summary):
-        columns.append(('difference', _joined([difference(line, decimals) for line in summary])))
+        columns.append(
+            (f'difference{MEASURES[compared_in(summary) or "test_accuracy"][1]}', _joined([difference(line, decimals) for line in summary]))
+        )
         columns.append(('to', [line['compared_with'] or '' for line in summary]))
     columns.append(('train', [percent_mean(line['train_accuracy_mean'], decimals) for line in summary]))
     columns.append(('seconds', [seconds(line['seconds_mean']) for line in summary]))

@@ -1,0 +1,74 @@
+"""In how many places must a network see a vertical edge before it finds it everywhere?
+
+    python -m experiments.edge_anywhere                                          8 networks, 4 numbers of places, 5 seeds
+    python -m experiments.edge_anywhere --dataset=edges/noise0.3-clutter20       more noise, more clutter
+
+Is there a vertical edge, or another one, or none? Edges stand at 1, 4, 16 or all 81 places of a 16 x 16 image in training, in 2,000
+images, and are tested at all. The networks: a single 3 x 3 filter with a global maximum; a convolutional network with a global maximum,
+the same with adaptive polyphase sampling in place of max pools, and with a flatten head; the first of these with filters that repeat, with
+mixtures of filters, and with a filter per position; and a dense network. The dense one also gets what is said to help it, at 4 places:
+`copies`, nine of every image, moved to other places, or as many more `images` at the same places; both make 20,000.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from cnn_research import ablation, config
+from cnn_research.data import edges
+from experiments import runner
+
+Change = Callable[[config.Config], config.Config]
+PLACES = (1, 4, 16, 81)
+REMEDIED = 4  # places at which the dense network gets its remedies
+_CNN = config.ModelConfig(features=(8, 16), padding='VALID', head='gmp')
+NETWORKS = {
+    'one_filter': config.ModelConfig((1,), (3,), (1,), (1,), ('shared',), padding='VALID', head='gmp'),
+    'cnn': _CNN,
+    'cnn_polyphase': dataclasses.replace(_CNN, downsampling='polyphase'),
+    'cnn_flatten': dataclasses.replace(_CNN, head='flatten'),
+    'tiled': _CNN.with_sharing('tiled:2x2'),
+    'low_rank': _CNN.with_sharing('low_rank:4'),
+    'local': _CNN.with_sharing('local'),
+    'dense': config.ModelConfig((), (), (), (), (), padding='VALID', hidden=(64,)),
+}
+
+
+def told(**fields) -> Change:
+    """The change that tells the task this."""
+
+    def changed(c: config.Config) -> config.Config:
+        setting = dataclasses.replace(edges.parse(c.data.dataset.partition('/')[2]), **fields)
+        return dataclasses.replace(c, data=dataclasses.replace(c.data, dataset=edges.name(setting)))
+
+    return changed
+
+
+def _arm(network: str, also: Change) -> ablation.Varied:
+    return ablation.Varied(lambda model: NETWORKS[network], also)
+
+
+ARMS = {f'{network}_{count}': _arm(network, told(positions=count)) for network in NETWORKS for count in PLACES}
+ARMS[f'dense_{REMEDIED}_copies'] = _arm('dense', told(positions=REMEDIED, copies=9))
+ARMS[f'dense_{REMEDIED}_images'] = _arm('dense', told(positions=REMEDIED, images=20_000))
+BASE = config.Config(_CNN, config.DataConfig('edges'), config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2))
+EXPERIMENT = ablation.Experiment(
+    name='edge_anywhere',
+    question='In how many places must a network see a vertical edge before it finds it everywhere?',
+    arms=ARMS,
+    compared_with={},
+    small=BASE,
+    measure='unseen_accuracy',
+    owns=(*ablation.MODEL_FIELDS, 'train_size', 'canvas', 'train_positions', 'unseen_positions', 'shift'),
+    seeds=5,
+)
+
+
+def say(book, dataset, rows, arms) -> tuple[str, list]:
+    """What is printed and drawn besides the table."""
+    from experiments import edge_answers  # figures: imported when there is something to show
+
+    return edge_answers.say(book, rows, arms, list(NETWORKS), PLACES, REMEDIED)
+
+
+if __name__ == '__main__':
+    runner.main(EXPERIMENT, __doc__, more=say)
