@@ -20,7 +20,9 @@ from cnn_research.report import costs, places, style, table
 
 Rows = Sequence[Mapping[str, Any]]
 Points = Sequence[Mapping[str, Any]]
-STEPS = 10
+STEPS, SECONDS = 10, 4.0  # of a measurement, at most; one step at least
+BATCH = 32  # images of a step that is timed
+_ROOM = 0.75  # share of the memory that a training may need: the system and the allocator need some too
 _CLASSES = 10
 
 
@@ -31,7 +33,6 @@ def say(
     kinds: Sequence[str],
     sides: Sequence[int],
     timed: Sequence[tuple[int, int]],
-    batch: int,
 ) -> tuple[str, list]:
     """The tables and figures of accuracy, weights, seconds and memory by image size. Steps are timed last, once per study and machine."""
     text, pictures = [_accuracies(rows, networks, kinds, sides)], []
@@ -42,11 +43,13 @@ def say(
         label = 'side of the image in pixels (log scale)'
         figure = places.curve_panels(title, subtitle, sides, panels, label, 1 / _CLASSES, log=True)
         pictures.append(('Accuracy by size', 'On a black canvas, anywhere, and scaled up.', style.figure_svg(figure)))
-    points = steps(book, networks, timed, batch)
+    points = steps(book, networks, timed)
     if points:
         text.append(_costs(points))
-        figure = costs.step_costs(points, list(networks), cost.memory(), STEPS)
-        pictures.append(('Cost of a training step', f'Batch {batch}, Adam, one thread, median of {STEPS} steps.', style.figure_svg(figure)))
+        figure = costs.step_costs(points, list(networks), cost.memory())
+        pictures.append(
+            ('Cost of a training step', f'Batch {BATCH}, Adam, one thread, median of up to {STEPS} steps.', style.figure_svg(figure))
+        )
     return '\n\n'.join(text), pictures
 
 
@@ -78,15 +81,13 @@ def _panels(rows: Rows, networks, kinds: Sequence[str], sides: Sequence[int]) ->
     return found
 
 
-def steps(
-    book: ledger.Ledger, networks: Mapping[str, config.ModelConfig], timed: Sequence[tuple[int, int]], batch: int
-) -> list[dict[str, Any]]:
+def steps(book: ledger.Ledger, networks: Mapping[str, config.ModelConfig], timed: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     """A point for each network and image size: weights, predicted and measured bytes, seconds per step, status 'ok' or 'refused'.
 
     They are kept in steps.json, with what they were measured on, and measured anew elsewhere; none while another process measures them.
     """
     path = book.folder / 'steps.json'
-    on = {'machine': platform.platform(), 'memory': cost.memory(), 'jax': metadata.version('jax'), 'steps': STEPS, 'batch': batch}
+    on = {'machine': platform.platform(), 'memory': cost.memory(), 'jax': metadata.version('jax'), 'batch': BATCH}
     on |= {'networks': list(networks), 'sizes': [list(size) for size in timed]}
     with book.claim('steps') as mine:
         kept = json.loads(path.read_text()) if path.exists() else {}
@@ -95,27 +96,27 @@ def steps(
         points: list[dict[str, Any]] = []
         with tqdm.tqdm(total=len(networks) * len(timed), desc='steps', disable=None) as bar, sweep.one_thread_each():
             for name, model in networks.items():
-                for point in _points(name, model, timed, batch):
+                for point in _points(name, model, timed):
                     points.append(point)
                     bar.update()
         files.atomic_write_text(path, json.dumps({'on': on, 'points': points}, indent=1) + '\n')
     return points
 
 
-def _points(name: str, model: config.ModelConfig, timed: Sequence[tuple[int, int]], batch: int) -> Iterator[dict[str, Any]]:
+def _points(name: str, model: config.ModelConfig, timed: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
     """The points of a network by rising size, from a process of its own, whose peak memory so far is that of the largest size so far."""
     context = multiprocessing.get_context('spawn')
     pipe, other = context.Pipe()
-    process = context.Process(target=_measure, args=(other, model, timed, batch), daemon=True)
+    process = context.Process(target=_measure, args=(other, model, timed), daemon=True)
     process.start()
     other.close()
     try:
         for height, width in timed:
-            image, training = (height, width, 1), config.TrainConfig(batch_size=batch)
+            image, training = (height, width, 1), config.TrainConfig(batch_size=BATCH)
             weights, need = cost.total(model, image, _CLASSES).weights, cost.training_bytes(model, image, _CLASSES, training)
             point: dict[str, Any] = {'network': name, 'height': height, 'width': width, 'weights': weights, 'predicted_bytes': need}
             point |= {'status': 'refused', 'seconds': None, 'peak_bytes': None}
-            if need <= cost.memory():
+            if need <= _ROOM * cost.memory():
                 try:
                     pipe.send((height, width))
                     point |= pipe.recv() | {'status': 'ok'}
@@ -127,8 +128,10 @@ def _points(name: str, model: config.ModelConfig, timed: Sequence[tuple[int, int
         process.join()
 
 
-def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, int]], batch: int) -> None:
+def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, int]]) -> None:
     """Answer each size, in increasing order, with the seconds of a step and the peak memory of this process so far."""
+    import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from cnn_research import engine, problem, train
@@ -136,16 +139,18 @@ def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, in
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
     for _ in timed:
         height, width = pipe.recv()
-        c = config.Config(model, config.DataConfig('random'), config.TrainConfig(batch_size=batch))
-        posed = problem.Problem(c, (height, width, 1), _CLASSES, batch, batch)
+        c = config.Config(model, config.DataConfig('random'), config.TrainConfig(batch_size=BATCH))
+        posed = problem.Problem(c, (height, width, 1), _CLASSES, BATCH, BATCH)
         random = np.random.default_rng(0)
-        pool = problem.Examples(random.integers(0, 256, (batch, height, width, 1), np.uint8), np.zeros(batch, np.int32), None)
+        pool = problem.Examples(random.integers(0, 256, (BATCH, height, width, 1), np.uint8), np.zeros(BATCH, np.int32), None)
         scale = np.full(1, 1 / 255, np.float32)
-        data = train._resident([problem.Arrays(pool, np.arange(batch, dtype=np.int32), pool, pool, pool, None, None, scale)])
+        data = train._resident([problem.Arrays(pool, np.arange(BATCH, dtype=np.int32), pool, pool, pool, None, None, scale)])
         p, seed = engine.programs(posed.program), np.uint32(0)
-        state, order = p.init(seed), p.order(posed.setting, seed, np.int32(0))
-        seconds = []
-        for _ in range(STEPS + 1):  # the first one compiles
+        order = p.order(posed.setting, seed, np.int32(0))
+        # all zero: to draw hundreds of millions of weights takes longer than the steps, and what they are does not change the time
+        state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(p.init, seed))
+        seconds: list[float] = []
+        while len(seconds) < 2 or (len(seconds) <= STEPS and sum(seconds[1:]) < SECONDS):  # the first one compiles
             started = time.perf_counter()
             state, metrics = p.chunk(posed.setting, state, data, seed, order, np.int32(0), np.int32(1))
             float(metrics.loss)

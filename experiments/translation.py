@@ -10,6 +10,45 @@ maximum, adaptive polyphase sampling). By default one of them at a time is anoth
 pools and a global maximum. Images stand in the left of a canvas in training, and are tested there, in the right, and at a grid of positions
 all over it. `consistency` is the share of images that are read alike at two random positions (Zhang 2019), `circular` that after two
 random circular shifts of the canvas (Chaman & Dokmanic 2021). With all combinations, a table shows what each level adds.
+
+Digits, 8 x 8 on a 16 x 16 canvas, 205 seconds, 95 % t intervals. Sharing and a head that forgets the position are needed both: local and
+dense layers guess two pixels beside where training was, and so does sharing under a flatten head after four. Under sharing and a global
+maximum, repeated filters cost 7 points and mixtures nothing; a stride in place of a pool costs 16 points at unseen positions (10 at seen
+ones). Blurred and adaptive pools do not better than a plain one here, where the maximum over 4 x 4 maps at the end forgives what two pools
+do. VALID padding halves the unseen accuracy (45 %): its maps leave out the last columns, to which training never put anything. Consistency
+under circular shifts, which tear digits apart at the border, is near one half for all but circular padding (98 %).
+
+    arm                        n    weights       MACs  test accuracy         unseen  difference, unseen                   to   train
+    ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    shared_gmp_same_max        5      5,130    332,096   97.2 % ± 1.3  97.9 % ±  0.4            –                              97.9 %
+    shared_gmp_same_stride     5      5,130     83,264   86.9 % ± 2.5  81.7 % ±  7.9        -16.2 ±  7.6  shared_gmp_same_max  87.3 %
+    shared_gmp_same_blur       5      5,130    332,096   96.0 % ± 3.6  95.2 % ±  3.3         -2.7 ±  3.2  shared_gmp_same_max  97.0 %
+    shared_gmp_same_polyphase  5      5,130    332,096   97.1 % ± 0.9  96.7 % ±  0.6         -1.2 ±  0.8  shared_gmp_same_max  99.1 %
+    shared_gmp_valid_max       5      5,130    143,744   94.3 % ± 3.0  45.4 % ± 14.2        -52.5 ± 14.1  shared_gmp_same_max  94.5 %
+    shared_gmp_circular_max    5      5,130    332,096   97.8 % ± 0.7  97.6 % ±  0.7         -0.3 ±  0.7  shared_gmp_same_max  98.5 %
+    shared_gap_same_max        5      5,130    332,096   93.6 % ± 2.3  93.8 % ±  3.5         -4.1 ±  3.6  shared_gmp_same_max  93.4 %
+    shared_flatten_same_max    5      9,930    336,896   97.5 % ± 1.1  19.3 % ±  6.1        -78.6 ±  6.1  shared_gmp_same_max  97.8 %
+    tiled_gmp_same_max         5     19,386    332,096   91.1 % ± 1.3  91.2 % ±  2.4         -6.7 ±  2.4  shared_gmp_same_max  91.1 %
+    low_rank_gmp_same_max      5     20,666  1,352,000   97.4 % ± 0.7  97.2 % ±  1.3         -0.7 ±  1.3  shared_gmp_same_max  98.7 %
+    local_gmp_same_max         5    332,154    332,096   88.7 % ± 1.4  10.2 % ±  1.7        -87.7 ±  1.6  shared_gmp_same_max  88.2 %
+    dense_gmp_same_max         5  3,146,106  3,146,048   96.6 % ± 0.8  11.5 % ±  1.3        -86.4 ±  1.6  shared_gmp_same_max  95.8 %
+
+In %:
+
+    arm                             unseen    anywhere  consistency    circular
+    ───────────────────────────────────────────────────────────────────────────
+    shared_gmp_same_max         97.9 ± 0.4  97.4 ± 0.5   96.7 ± 1.2  54.9 ± 6.3
+    shared_gmp_same_stride      81.7 ± 7.9  84.5 ± 5.1   77.4 ± 7.8  44.0 ± 1.8
+    shared_gmp_same_blur        95.2 ± 3.3  96.1 ± 2.5   96.3 ± 3.6  54.3 ± 6.6
+    shared_gmp_same_polyphase   96.7 ± 0.6  96.7 ± 1.1   97.8 ± 1.3  57.5 ± 6.2
+    shared_gmp_valid_max       45.4 ± 14.2  73.8 ± 8.2   62.9 ± 9.2  26.4 ± 2.6
+    shared_gmp_circular_max     97.6 ± 0.7  97.8 ± 0.7   98.0 ± 1.2  98.1 ± 1.5
+    shared_gap_same_max         93.8 ± 3.5  93.5 ± 2.6   92.4 ± 2.6  52.6 ± 6.0
+    shared_flatten_same_max     19.3 ± 6.1  60.1 ± 3.2   46.6 ± 4.6  23.4 ± 5.2
+    tiled_gmp_same_max          91.2 ± 2.4  90.8 ± 1.3   87.8 ± 1.6  42.9 ± 1.7
+    low_rank_gmp_same_max       97.2 ± 1.3  97.3 ± 0.5   96.8 ± 0.2  59.3 ± 5.8
+    local_gmp_same_max          10.2 ± 1.7  47.5 ± 0.5   34.3 ± 2.5  17.3 ± 4.4
+    dense_gmp_same_max          11.5 ± 1.3  51.8 ± 0.5   39.6 ± 1.9  22.7 ± 3.2
 """
 
 import dataclasses

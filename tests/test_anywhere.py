@@ -122,7 +122,7 @@ def test_figures_have_their_names_and_the_same_bits_each_time():
                 ('dense', 32, 'refused', None, None),
             )
         ]  # fmt: skip
-        yield costs.step_costs(points, ['mlp', 'dense'], 16 * 10**9, 10), ('mlp', 'dense', 'this machine, 16 GB', '32 x 32')
+        yield costs.step_costs(points, ['mlp', 'dense'], 16 * 10**9), ('mlp', 'dense', 'this machine, 16 GB', '32 x 32')
 
     for (one, names), (other, _) in zip(drawn(), drawn()):
         svg = style.figure_svg(one)

@@ -16,13 +16,13 @@ Point = Mapping[str, Any]
 
 
 @styled
-def step_costs(points: Sequence[Point], networks: Sequence[str], memory: int, steps: int) -> Figure:
+def step_costs(points: Sequence[Point], networks: Sequence[str], memory: int) -> Figure:
     """Seconds of a step and peak memory against the number of pixels, log scales, a line per network.
 
     points: network, height, width, status, seconds, peak_bytes, predicted_bytes, by rising size. A network that is refused at a size
     ends in a cross at what it would need. memory: of the machine, in bytes.
     """
-    subtitle = f'median of {steps} steps, and the most that a process took; ×: refused, at the memory that it would need by counting'
+    subtitle = 'median over steps, and the most that a process took; ×: refused, at the memory that it would need by counting'
     figure = new_figure(4.6, 'What a training step takes', subtitle)
     for i, (title, key) in enumerate((('seconds per step', 'seconds'), ('peak memory', 'peak_bytes'))):
         axes = add_axes(figure, 0.75 + i * 4.5, 0.55, WIDTH - 3.5 - i * 4.5, 1.05)
