@@ -1,5 +1,6 @@
 """A finished cell for use in other code: load it, predict with it, look at its first layer."""
 
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ class Trained(NamedTuple):
 
     def logits(self, images: np.ndarray) -> jax.Array:
         """Logits [N, K] for uint8 images [N, H, W, C] of the size the network was trained on (the canvas, where there is one)."""
-        return self.model.apply(self.variables, jnp.asarray(images, jnp.float32) * self.scale)  # type: ignore[return-value]
+        return _logits(self.model.config, self.model.num_classes, self.variables, self.scale, images)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The class [N] of uint8 images [N, H, W, C]."""
@@ -43,6 +44,11 @@ class Trained(NamedTuple):
         else:  # compiled, so that the kernels of all other positions are never made
             kernel = jax.jit(lambda params: sharing.expand(scheme, g, params)[row, column])(params)
         return np.asarray(kernel).transpose(3, 0, 1, 2), np.asarray(sharing.apply(scheme, g, params, x)[0])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))  # cells of one configuration share a program; modules have no equals
+def _logits(c: config.ModelConfig, num_classes: int, variables: Any, scale: jax.Array, images: jax.Array) -> jax.Array:
+    return models.Network(c, num_classes).apply(variables, jnp.asarray(images, jnp.float32) * scale)  # type: ignore[return-value]
 
 
 def load_cell(workdir: str | os.PathLike[str], cell: str) -> Trained:

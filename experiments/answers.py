@@ -34,7 +34,9 @@ def write(
     arms = [arm for arm in experiment.arms if any(row['arm'] == arm for row in rows)]
     main = [row for row in rows if row['purpose'] == 'main']
     summary = table.summarise(main, arms, experiment.compared_with, experiment.measure)
-    tables = [(f'{experiment.name} on {base.data.dataset}, every arm at learning rate {base.train.learning_rate:g}', summary)]
+    rates = {line['learning_rate'] for line in summary}
+    at = f'every arm at learning rate {base.train.learning_rate:g}' if len(rates) == 1 else 'arms at learning rates of their own'
+    tables = [(f'{experiment.name} on {base.data.dataset}, {at}', summary)]
     table.write_csv(book.folder / 'summary.csv', summary)
     if tuned:
         own_rates = ablation.best_rates(tuned)

@@ -22,11 +22,12 @@ def maps(book: ledger.Ledger, rows: Rows) -> dict[str, np.ndarray]:
             dataset = opened(row['dataset'])
             cell = trained.load_cell(book.folder, row['cell'])
             setting, side = edges.parse(row['dataset'].partition('/')[2]), len(edges.FREE)
+            places_of = np.concatenate(edges.places(side**2 if setting.copies else setting.positions))
+            images, labels = dataset.test_images, dataset.test_labels
+            if dataset.unseen_images is not None and dataset.unseen_labels is not None:
+                images, labels = np.concatenate([images, dataset.unseen_images]), np.concatenate([labels, dataset.unseen_labels])
             whole = np.empty((side, side))
-            splits = ((dataset.test_images, dataset.test_labels), (dataset.unseen_images, dataset.unseen_labels))
-            for where, (images, labels) in zip(edges.places(side**2 if setting.copies else setting.positions), splits):
-                if images is not None and labels is not None:
-                    whole[tuple((where - edges.FREE[0]).T)] = (cell.predict(images) == labels).reshape(len(where), -1).mean(axis=1)
+            whole[tuple((places_of - edges.FREE[0]).T)] = (cell.predict(images) == labels).reshape(side**2, -1).mean(axis=1)
             found.setdefault(row['arm'], []).append(whole)
     return {arm: np.stack(seeds) for arm, seeds in found.items()}
 
@@ -75,7 +76,8 @@ def say(
             'places in training (log scale)', 0.5, log=True,
         )  # fmt: skip
         pictures.append(('Places needed', 'Always 2,000 training images.', style.figure_svg(figure)))
-    mapped = {arm: by_arm[arm].mean(axis=0) for arm in arms if arm in by_arm and f'_{remedied}' in arm}
+    named = {arm.replace(f'_{remedied}_', ', ').removesuffix(f'_{remedied}'): arm for arm in arms}
+    mapped = {name: by_arm[arm].mean(axis=0) for name, arm in named.items() if arm in by_arm and name != arm}
     if mapped:
         figure = places.position_maps(
             f'Where the edge is found after training at {remedied} places',

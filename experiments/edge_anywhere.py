@@ -7,8 +7,8 @@ Is there a vertical edge, or another one, or none? Edges stand at 1, 4, 16 or al
 images, and are tested at all. The networks: a single 3 x 3 filter with a global maximum; a convolutional network with a global maximum,
 the same with adaptive polyphase sampling in place of max pools, and with a flatten head; the first of these with filters that repeat, with
 mixtures of filters, and with a filter per position; and a dense network. The dense one also gets what is said to help it, at 4 places:
-`copies`, nine of every image, moved to other places, or as many more `images` at the same places; both make 20,000.
-"""
+`copies`, nine of every image, moved to other places, or as many more `images` at the same places; both make 20,000. Each network has the
+learning rate that was best for it on validation images (`--tune`)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,6 +32,9 @@ NETWORKS = {
     'dense': config.ModelConfig((), (), (), (), (), padding='VALID', hidden=(64,)),
 }
 
+# The best on validation images (`--tune`), over all numbers of places.
+RATES = dict.fromkeys(NETWORKS, 3e-2) | {'cnn_polyphase': 1e-2, 'low_rank': 1e-2, 'dense': 3e-3}
+
 
 def told(**fields) -> Change:
     """The change that tells the task this."""
@@ -43,12 +46,15 @@ def told(**fields) -> Change:
     return changed
 
 
-def _arm(network: str, also: Change) -> ablation.Varied:
-    return ablation.Varied(lambda model: NETWORKS[network], also)
+def _arm(network: str, also: Change, rate: float | None = None) -> ablation.Varied:
+    def changed(c: config.Config) -> config.Config:
+        return also(dataclasses.replace(c, train=dataclasses.replace(c.train, learning_rate=rate or RATES[network])))
+
+    return ablation.Varied(lambda model: NETWORKS[network], changed)
 
 
 ARMS = {f'{network}_{count}': _arm(network, told(positions=count)) for network in NETWORKS for count in PLACES}
-ARMS[f'dense_{REMEDIED}_copies'] = _arm('dense', told(positions=REMEDIED, copies=9))
+ARMS[f'dense_{REMEDIED}_copies'] = _arm('dense', told(positions=REMEDIED, copies=9), rate=1e-3)
 ARMS[f'dense_{REMEDIED}_images'] = _arm('dense', told(positions=REMEDIED, images=20_000))
 BASE = config.Config(_CNN, config.DataConfig('edges'), config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2))
 EXPERIMENT = ablation.Experiment(
@@ -58,7 +64,7 @@ EXPERIMENT = ablation.Experiment(
     compared_with={},
     small=BASE,
     measure='unseen_accuracy',
-    owns=(*ablation.MODEL_FIELDS, 'train_size', 'canvas', 'train_positions', 'unseen_positions', 'shift'),
+    owns=(*ablation.MODEL_FIELDS, 'learning_rate', 'train_size', 'canvas', 'train_positions', 'unseen_positions', 'shift'),
     seeds=5,
 )
 

@@ -140,7 +140,7 @@ def run(experiment: ablation.Experiment, command: str, more: More | None = None)
     sweep.run(book, experiment.name, cells, source, workers)
     if f.tune:
         own = ablation.best_rates(ablation.validation_scores(book.results().values(), arms, len(_TUNING_SEEDS)))
-        retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != base.train.learning_rate]
+        retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != configs[arm].train.learning_rate]
         sweep.run(book, experiment.name, train(retrained, seeds), source, workers)
     from experiments import answers  # figures and feature maps: imported when there is something to show
 

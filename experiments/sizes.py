@@ -20,7 +20,7 @@ from cnn_research.report import costs, places, style, table
 
 Rows = Sequence[Mapping[str, Any]]
 Points = Sequence[Mapping[str, Any]]
-STEPS, SECONDS = 10, 4.0  # of a measurement, at most; one step at least
+STEPS, SECONDS = 10, 3.0  # of a measurement, at most; one step at least
 BATCH = 32  # images of a step that is timed
 _ROOM = 0.75  # share of the memory that a training may need: the system and the allocator need some too
 _CLASSES = 10

@@ -10,6 +10,7 @@ at these (test) and at all others (unseen), with as many images at each, in the 
 """
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -96,6 +97,7 @@ def places(count: int) -> tuple[np.ndarray, np.ndarray]:
     return free[chosen], free[~chosen]
 
 
+@functools.cache
 def pattern(orientation: str, thickness: int) -> np.ndarray:
     """The bars on a square of LENGTH x LENGTH pixels around the middle: 1 bright, -1 dark, 0 neither. Horizontal is bright above."""
     across, down = np.meshgrid(np.arange(LENGTH) - (LENGTH - 1) / 2, np.arange(LENGTH) - (LENGTH - 1) / 2)

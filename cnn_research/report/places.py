@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from cnn_research.report.style import BLUE, INK, ORANGE, SOFT, WIDTH, add_axes, new_figure, styled
 
-COLORS = (BLUE, ORANGE, '#009E73', '#CC79A7', '#B8860B', '#56B4E9', INK)  # Okabe and Ito's, the yellow one darker
+COLORS = (BLUE, ORANGE, '#009E73', '#CC79A7', '#B8860B', '#56B4E9', INK, '#8C564B')  # Okabe and Ito's, the yellow one darker, and a brown
 PANEL, MAP = 2.2, 1.5  # inches
 _LINE = 0.155  # inches from one name to the next
 
@@ -63,6 +63,8 @@ def _lines(axes: Axes, x: Sequence[float], curves: Curves) -> None:
     over = heights[-1] - highest
     for i in reversed(range(len(heights))):  # push down what went over the top, and what stands in the way
         heights[i] = min(heights[i], highest if i == len(heights) - 1 else heights[i + 1] - step) if over > 0 else heights[i]
+    if len(curves) > len(COLORS):
+        raise ValueError(f'a panel has room for {len(COLORS)} lines, not for {len(curves)}')
     for color, name in zip(COLORS, curves):
         axes.plot(x, curves[name], color=color, marker='o', ms=3.5, clip_on=False)
         axes.annotate(
