@@ -8,7 +8,29 @@ images, and are tested at all. The networks: a single 3 x 3 filter with a global
 the same with adaptive polyphase sampling in place of max pools, and with a flatten head; the first of these with filters that repeat, with
 mixtures of filters, and with a filter per position; and a dense network. The dense one also gets what is said to help it, at 4 places:
 `copies`, nine of every image, moved to other places, or as many more `images` at the same places; both make 20,000. Each network has the
-learning rate that was best for it on validation images (`--tune`)."""
+learning rate that was best for it on validation images (`--tune`).
+
+2,000 images, 140 seconds, 5 seeds. Accuracy (%) over all 81 places by the number of places in training, ±: half the 95 % t interval:
+
+    network                  1            4           16           81
+    ─────────────────────────────────────────────────────────────────
+    one_filter     77.7 ± 31.4  87.1 ± 25.8  87.1 ± 25.8  77.7 ± 31.4
+    cnn             71.8 ± 1.9   90.8 ± 3.7   99.2 ± 0.4   99.7 ± 0.1
+    cnn_polyphase   98.8 ± 1.7   99.3 ± 1.0   99.7 ± 0.3   99.8 ± 0.1
+    cnn_flatten     57.1 ± 2.5   76.8 ± 3.4   96.8 ± 2.4   98.7 ± 1.6
+    tiled           59.4 ± 0.7   89.5 ± 4.1   96.7 ± 1.7   99.4 ± 0.3
+    low_rank        61.6 ± 6.3   83.0 ± 6.6   97.3 ± 2.0   99.7 ± 0.1
+    local           54.8 ± 0.2   63.9 ± 0.8   82.3 ± 0.6   97.2 ± 0.6
+    dense           54.9 ± 0.1   57.9 ± 0.8   66.9 ± 5.6   80.4 ± 9.7
+    dense, copies            –   99.0 ± 0.1            –            –
+    dense, images            –   62.3 ± 0.7            –            –
+
+Sharing alone does not find the edge anywhere: a convolutional network that saw it at one place finds it where its two pools fall alike
+(every other row and column, twice) and misses it elsewhere (72 %). With adaptive polyphase sampling in place of the pools, as many weights
+and nothing else changed, one place is enough (98.8 %). The less is shared the more places are needed: 16 for a flatten head, repeated
+filters and mixtures, nearly all for a filter per position; the dense network has not learned it from 81. Copies that are moved make up for
+it (99.0 %), ten times the images at the same places do not (62 %). The single filter is the same at every place; in 3 or 4 of 5 seeds it
+reads 96 %, and its cosine with Sobel's filter is 0.6 to 0.7; in the others it starts the wrong way round and stays at chance."""
 
 import dataclasses
 from collections.abc import Callable
