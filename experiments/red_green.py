@@ -12,7 +12,19 @@ layer; Adadelta (rate 1, rho 0.9, epsilon 1e-6, weight decay 5e-5), batch 200, a
 minimum for 8; the weights of that minimum are tested. Where this leaves a choice: as many images of each class; the order of images changes
 with every epoch; weights start as in He et al. 2015; pixels are divided by their root mean square; all initialisations share the drawn
 images.
-"""
+
+4 initialisations (`--seeds=4`; ten take about half an hour). Accuracy in %, ±: standard deviation over initialisations:
+
+    padding        n      similar  dissimilar
+    ─────────────────────────────────────────
+    valid          4  100.0 ± 0.0   0.2 ± 0.2
+    same_zero      4   99.4 ± 0.1  10.0 ± 1.4
+    same_circular  4   61.3 ± 0.9  61.3 ± 0.9
+    full_zero      4   84.0 ± 0.9  84.0 ± 0.9
+
+Without padding and with zeros at half the width the network reads the rows, and is wrong in nearly all dissimilar images; with circular
+and full padding it cannot tell rows apart, and reads the same in both tests. That is what Kayhan and van Gemert report; circular and full
+padding read less here than one may hope for, for the one sees squares change sides across the border, and both stop early. """
 
 import dataclasses
 import statistics
