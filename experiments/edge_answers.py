@@ -11,6 +11,7 @@ from cnn_research.data import edges, load
 from cnn_research.report import places, style, table
 
 Rows = Sequence[Mapping[str, Any]]
+NOTHING = stats.mean_interval([])
 
 
 def maps(book: ledger.Ledger, rows: Rows) -> dict[str, np.ndarray]:
@@ -21,8 +22,8 @@ def maps(book: ledger.Ledger, rows: Rows) -> dict[str, np.ndarray]:
         if row['status'] == 'ok':
             dataset = opened(row['dataset'])
             cell = trained.load_cell(book.folder, row['cell'])
-            setting, side = edges.parse(row['dataset'].partition('/')[2]), len(edges.FREE)
-            places_of = np.concatenate(edges.places(side**2 if setting.copies else setting.positions))
+            side = len(edges.FREE)
+            places_of = np.concatenate(edges.tested(edges.parse(row['dataset'].partition('/')[2])))
             images, labels = dataset.test_images, dataset.test_labels
             if dataset.unseen_images is not None and dataset.unseen_labels is not None:
                 images, labels = np.concatenate([images, dataset.unseen_images]), np.concatenate([labels, dataset.unseen_labels])
@@ -43,9 +44,8 @@ def alikeness(book: ledger.Ledger, rows: Rows, counts: Sequence[int]) -> str:
                 kernel = np.asarray(trained.load_cell(book.folder, row['cell']).variables['params']['stage_0']['kernel']).ravel()
                 cosines.append(float(kernel @ sobel / np.linalg.norm(kernel) / np.linalg.norm(sobel)))
         if cosines:
-            interval = stats.mean_interval(cosines)
-            half = '' if interval.low is None or interval.high is None else f' ± {(interval.high - interval.low) / 2:.2f}'
-            lines.append((str(count), f'{interval.mean:+.2f}{half}', f'{min(cosines):+.2f} to {max(cosines):+.2f}'))
+            cosine = table.interval(stats.mean_interval(cosines), 1, '+.2f')
+            lines.append((str(count), cosine, f'{min(cosines):+.2f} to {max(cosines):+.2f}'))
     return f'the single filter beside sobel_vertical\n{table.plain(("places", "cosine", "lowest to highest"), lines)}' if lines else ''
 
 
@@ -60,9 +60,9 @@ def say(
     if not by_arm:
         return '', []
     intervals = {arm: stats.mean_interval(shares.mean(axis=(1, 2))) for arm, shares in by_arm.items()}
-    shown = [(name, *(_percent(intervals.get(f'{name}_{count}')) for count in counts)) for name in networks]
+    shown = [(name, *(table.interval(intervals.get(f'{name}_{count}', NOTHING)) for count in counts)) for name in networks]
     for remedy in ('copies', 'images'):
-        shown.append((f'dense, {remedy}', *(_percent(intervals.get(f'dense_{count}_{remedy}')) for count in counts)))
+        shown.append((f'dense, {remedy}', *(table.interval(intervals.get(f'dense_{count}_{remedy}', NOTHING)) for count in counts)))
     title = 'accuracy (%) over all 81 places, by the number of places in training; ±: half the 95 % t interval over seeds'
     text = f'{title}\n{table.plain(("network", *map(str, counts)), shown)}'
     anywhere = {arm: float(shares.mean()) for arm, shares in by_arm.items()}
@@ -92,9 +92,3 @@ def _trained(count: int) -> np.ndarray:
     outlined = np.zeros((len(edges.FREE),) * 2, bool)
     outlined[tuple((edges.places(count)[0] - edges.FREE[0]).T)] = True
     return outlined
-
-
-def _percent(found: stats.Interval | None) -> str:
-    if found is None or found.mean is None:
-        return table.NONE
-    return f'{100 * found.mean:.1f}' + ('' if found.low is None or found.high is None else f' ± {50 * (found.high - found.low):.1f}')

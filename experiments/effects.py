@@ -47,8 +47,7 @@ def measures(rows: Rows, arms: Sequence[str]) -> str:
         cells = []
         for measure in MEASURES:
             found = stats.mean_interval(row[measure] for row in rows if row['arm'] == arm and row.get(measure) is not None)
-            half = '' if found.low is None or found.high is None else f' ± {50 * (found.high - found.low):.1f}'
-            cells.append('–' if found.mean is None else f'{100 * found.mean:.1f}{half}')
+            cells.append(table.interval(found))
         lines.append((arm, *cells))
     return f'{table.plain(("arm", *MEASURES.values()), lines)}\nin %; ±: half the 95 % t interval over seeds'
 
@@ -63,8 +62,8 @@ def main_effects(score: Mapping[str, float], factors: Mapping[str, tuple[str, ..
             if not of[level]:
                 continue
             less = [100 * (of[level][others] - first[others]) for others in first]
-            spread = '–' if level == names[0] else f'{min(less):+.1f} to {max(less):+.1f}'
-            adds = '–' if level == names[0] else f'{statistics.fmean(less):+.1f}'
+            spread = table.NONE if level == names[0] else f'{min(less):+.1f} to {max(less):+.1f}'
+            adds = table.NONE if level == names[0] else f'{statistics.fmean(less):+.1f}'
             lines.append((factor, level, str(len(less)), f'{100 * statistics.fmean(of[level].values()):.1f}', adds, spread))
     title = 'unseen accuracy (%) by level, and what it adds to the first level, over all combinations of the other factors'
     return f'{title}\n{table.plain(("factor", "level", "networks", "mean", "adds", "lowest to highest"), lines)}'

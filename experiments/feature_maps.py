@@ -223,12 +223,6 @@ def accuracies(seed: int) -> dict[str, np.ndarray]:
     return result
 
 
-def _percent(interval: stats.Interval) -> str:
-    """'93.5 ± 5.6', without the half width where there is none."""
-    half = '' if interval.high is None or interval.mean is None else f' ± {100 * (interval.high - interval.mean):.1f}'
-    return f'{100 * (interval.mean or 0):.1f}{half}'
-
-
 def compare() -> dict[str, bytes]:
     """The files of the comparison; the table is printed."""
     from cnn_research.report import sliding, style, table
@@ -239,7 +233,7 @@ def compare() -> dict[str, bytes]:
     for name in found[0]:
         values = np.array([one[name] for one in found])
         lines[name] = values.mean(axis=0)
-        rows.append((name, *(_percent(stats.mean_interval(column)) for column in values.T)))
+        rows.append((name, *(table.interval(stats.mean_interval(column)) for column in values.T)))
     print(f'accuracy (%) by column of the edge, learned at column {COLUMNS[LEARNED]}, {FLAGS.seeds} seeds; 50 is chance')
     print(table.plain(('unit', *map(str, COLUMNS)), rows))
     images = np.stack([edges(np.random.default_rng(column), 2, column)[0][1, ..., 0] for column in COLUMNS])

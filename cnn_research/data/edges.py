@@ -97,6 +97,11 @@ def places(count: int) -> tuple[np.ndarray, np.ndarray]:
     return free[chosen], free[~chosen]
 
 
+def tested(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the test and of the unseen test: copies leave nothing unseen."""
+    return places(len(FREE) ** 2 if setting.copies else setting.positions)
+
+
 @functools.cache
 def pattern(orientation: str, thickness: int) -> np.ndarray:
     """The bars on a square of LENGTH x LENGTH pixels around the middle: 1 bright, -1 dark, 0 neither. Horizontal is bright above."""
@@ -137,11 +142,10 @@ def load(text: str = '') -> Dataset:
     """The task with a setting as `parse` reads it. Without positions that training lacks there is no unseen test."""
     setting = parse(text)
     seen, _ = places(setting.positions)
-    tested = places(len(FREE) ** 2 if setting.copies else setting.positions)
     random = np.random.RandomState(_SEED)
     at = seen[random.randint(len(seen), size=setting.images)]
     train = copied(draw(setting, at, random), at, setting.copies, random)
     validation = draw(setting, seen[random.randint(len(seen), size=VALIDATION)], random)
-    tests = [draw(setting, np.repeat(where, AT_EACH, axis=0), random) for where in tested]
+    tests = [draw(setting, np.repeat(where, AT_EACH, axis=0), random) for where in tested(setting)]
     dataset = assemble(f'edges/{text}' if text else 'edges', train, validation, tests[0], ('none', 'vertical edge'))
-    return dataset.with_unseen(tests[1]) if len(tested[1]) else dataset
+    return dataset.with_unseen(tests[1]) if len(tests[1].labels) else dataset

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cnn_research.files import atomic_write_text
-from cnn_research.stats import mean_interval, paired_difference
+from cnn_research.stats import Interval, mean_interval, paired_difference
 
 Row = Mapping[str, Any]
 Summary = Sequence[Row]  # what `summarise` returns
@@ -144,6 +144,14 @@ def percent(line: Mapping[str, Any], keys: tuple[str, str, str], decimals: int) 
     """('97.3 %', '± 0.4'): a mean in percent and the half width of its interval in percentage points, '' if none."""
     mean, low, high = (line[key] for key in keys)
     return percent_mean(mean, decimals), '' if low is None else f'± {50 * (high - low):.{decimals}f}'
+
+
+def interval(found: Interval, scale: float = 100, form: str = '.1f') -> str:
+    """'93.5 ± 5.6': a mean and the half width of its interval, in percent if nothing else is said; `NONE` without a mean."""
+    if found.mean is None:
+        return NONE
+    half = '' if found.low is None or found.high is None else f' ± {scale * (found.high - found.low) / 2:{form.lstrip("+")}}'
+    return f'{scale * found.mean:{form}}{half}'
 
 
 def has_differences(summary: Summary) -> bool:
