@@ -80,15 +80,17 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
     Raises:
       InputError: a worker met bad input (a full disk, say). WorkerError: a worker died. KeyboardInterrupt: after the workers have ended.
     """
-    # The longest first, so that no worker is left alone with one at the end.
     memory = cost.memory() // workers if workers > 1 else None
-    todo = sorted(missing(book, cells, memory), key=lambda cell: -cell.effort)
+    todo = missing(book, cells, memory)
     if not todo:
         return
     context = multiprocessing.get_context('spawn')
     news = context.Queue()
-    todo_args = (str(book.folder), experiment, todo, source, news, book.results(), memory)
-    team = [context.Process(target=_work, args=todo_args, daemon=True) for _ in range(min(workers, len(todo)))]
+    before = book.results()
+    team = [
+        context.Process(target=_work, args=(str(book.folder), experiment, own, source, news, before, memory), daemon=True)
+        for own in shares(todo, min(workers, len(todo)))
+    ]
     try:
         with one_thread_each() if on_cpu() else contextlib.nullcontext():
             for process in team:
@@ -99,6 +101,19 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
             process.terminate()
         for process in team:
             process.join()
+
+
+def shares(cells: Iterable[Cell], workers: int) -> list[list[Cell]]:
+    """All cells for every worker, each in an order of its own.
+
+    Every arm costs a worker the time to trace and load its programs, so each starts with arms of its own, the longest cells first, and
+    then helps the others from the end of theirs: the shortest come last, and no worker is left alone with a long one.
+    """
+    arms: dict[str, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: -cell.effort):
+        arms.setdefault(cell.arm, []).append(cell)
+    dealt = [[cell for arm in list(arms.values())[i::workers] for cell in arm] for i in range(workers)]
+    return [[*own, *(cell for others in dealt[i + 1 :] + dealt[:i] for cell in reversed(others))] for i, own in enumerate(dealt)]
 
 
 def _work(*args) -> None:

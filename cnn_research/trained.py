@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from cnn_research import config, cost, ledger, models, schemes, sharing
+from cnn_research import config, cost, geometry, ledger, models, schemes, sharing
 
 
 class Trained(NamedTuple):
@@ -35,15 +35,18 @@ class Trained(NamedTuple):
         and ReLU.
         """
         stage = next(cost.stages(self.model.config, image.shape))  # type: ignore[arg-type]
-        scheme, g, params = stage.scheme, stage.geometry, self.variables['params']['stage_0']
-        x = jnp.asarray(image[None], jnp.float32) * self.scale
-        row, column = (size // 2 for size in g.positions)
-        dense = isinstance(scheme, schemes.Dense) and not isinstance(scheme, schemes.MaskedDense)
-        if dense:
-            kernel = params['kernel'][:, :, :, row, column]
-        else:  # compiled, so that the kernels of all other positions are never made
-            kernel = jax.jit(lambda params: sharing.expand(scheme, g, params)[row, column])(params)
-        return np.asarray(kernel).transpose(3, 0, 1, 2), np.asarray(sharing.apply(scheme, g, params, x)[0])
+        seen = np.asarray(image[None], np.float32) * self.scale
+        filters, maps = _first(stage.scheme, stage.geometry, self.variables['params']['stage_0'], seen)
+        return np.asarray(filters), np.asarray(maps)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))  # compiled, so that the kernels of all other positions are never made
+def _first(scheme: schemes.Scheme, g: geometry.Geometry, params: Any, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The filters of the middle position [F, kh, kw, C], and the maps [H', W', F] of one image as the network sees it, [1, H, W, C]."""
+    row, column = (size // 2 for size in g.positions)
+    dense = isinstance(scheme, schemes.Dense) and not isinstance(scheme, schemes.MaskedDense)
+    kernel = params['kernel'][:, :, :, row, column] if dense else sharing.expand(scheme, g, params)[row, column]
+    return kernel.transpose(3, 0, 1, 2), sharing.apply(scheme, g, params, seen)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # cells of one configuration share a program; modules have no equals

@@ -106,7 +106,7 @@ EXPERIMENT = ablation.Experiment(
     small=probed(runner.digits(config.ModelConfig(features=(16, 32), head='gmp')), epochs=20),
     full=probed(
         runner.full(config.ModelConfig(features=(8, 16), head='gmp')),
-        epochs=4, canvas=(40, 40), train_positions='left', unseen_positions='right',
+        epochs=2, canvas=(40, 40), train_positions='left', unseen_positions='right',
     ),
     measure='unseen_accuracy',
     owns=('sharing', 'head', 'padding', 'downsampling'),

@@ -9,6 +9,10 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn_research import config, sweep
 
 pytestmark = pytest.mark.xdist_group('sweep')  # they share one undisturbed run
 COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp', '--seeds=5', '--epochs=40')
@@ -136,3 +140,25 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(undisturbed, tm
     assert not list(tmp_path.rglob('*.tmp'))
     finish(start(tmp_path, '--workers=1'))
     assert bits(tmp_path) == bits(undisturbed)
+
+
+CELLS = st.lists(st.tuples(st.sampled_from('abcde'), st.integers(0, 9), st.integers(0, 10**7)), unique_by=lambda cell: cell[:2])
+
+
+@given(CELLS, st.integers(1, 4))
+def test_workers_start_with_arms_of_their_own_and_all_of_them_know_every_cell(cells, workers):
+    cells = [sweep.Cell(arm, seed, config.Config(), macs) for arm, seed, macs in cells]
+    arms, dealt, own = {cell.arm for cell in cells}, sweep.shares(cells, workers), []
+    assert len(dealt) == workers
+    for mine in dealt:
+        assert sorted(cell.name for cell in mine) == sorted(cell.name for cell in cells)
+    for first, mine in enumerate(dealt[: len(arms)]):
+        started = [cell.arm for cell in mine[: len([cell for cell in cells if cell.arm == mine[0].arm])]]
+        assert len(set(started)) == 1, (first, started)
+        own.append(started[0])
+    assert len(set(own)) == len(own)
+
+
+def test_a_worker_helps_with_the_shortest_cells_of_the_others():
+    one, two, three, four = (sweep.Cell(arm, 0, config.Config(), macs) for arm, macs in (('a', 4), ('b', 3), ('c', 2), ('d', 1)))
+    assert sweep.shares([four, two, one, three], 2) == [[one, three, four, two], [two, four, three, one]]
