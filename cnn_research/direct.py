@@ -5,6 +5,7 @@ for XLA's own kernel gradient is many times slower inside a compiled loop than o
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,10 @@ from cnn_research import geometry
 from cnn_research.geometry import Geometry
 
 Strides = tuple[int, int]
+Pads = tuple[tuple[int, int], tuple[int, int]]
 HIGHEST = lax.Precision.HIGHEST  # true float32: accelerators would otherwise use TF32 or bfloat16 products
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
-_BLOCK = 8  # images whose patches are laid out at once: they stay in the cache
+_BLOCK = 4  # images whose patches are laid out at once: they stay in the cache
 _FEW_CHANNELS = 8  # below this, XLA's CPU convolution loses to patches and a matrix product
 
 
@@ -37,8 +39,14 @@ def patches(
     moves kw * C numbers at a time.
     """
     for axis, k, s, d in reversed([*zip(axes, kernel_size, strides, dilation)]):
-        end = s * ((x.shape[axis] - (k - 1) * d - 1) // s) + 1
-        x = jnp.concatenate([lax.slice_in_dim(x, tap, tap + end, s, axis) for tap in range(0, k * d, d)], axis=-1)
+        positions, size = (x.shape[axis] - (k - 1) * d - 1) // s + 1, x.shape[axis]
+        # The pixels s apart are one column of whole rows of s, so that no slice takes steps.
+        rows = jnp.pad(x, [(0, -size % s if other == axis else 0) for other in range(x.ndim)])
+        rows = rows.reshape(*x.shape[:axis], -(-size // s), s, *x.shape[axis + 1 :])
+        seen = [lax.index_in_dim(rows, tap % s, axis + 1, keepdims=False) for tap in range(0, k * d, d)]
+        x = jnp.concatenate(
+            [lax.slice_in_dim(a, tap // s, tap // s + positions, axis=axis) for a, tap in zip(seen, range(0, k * d, d))], axis=-1
+        )
     return x
 
 
@@ -49,15 +57,15 @@ def by_xla(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
 
 
 def by_patches(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-    """Patches of all images times the kernel as a matrix: for strides and dilation, which make few patches."""
+    """Patches of all images times the kernel as a matrix: for dilation."""
     return _product(pad(x, g.kernel_size, g.strides, g.padding, g.dilation), kernel, g.strides, g.dilation)
 
 
 def by_blocks(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-    """Stride 1, no dilation: fast inside a compiled loop on a CPU (reverse mode only). XLA's forward from 8 channels on, blocks below."""
+    """No dilation: fast inside a compiled loop on a CPU (reverse mode only). XLA's forward from 8 channels on, blocks below."""
     if g.padding == 'CIRCULAR':
-        return _cpu_convolution(pad(x, g.kernel_size, g.strides, g.padding), kernel, ((0, 0), (0, 0)))
-    return _cpu_convolution(x, kernel, g.pads)
+        return _cpu_convolution(pad(x, g.kernel_size, g.strides, g.padding), kernel, g.strides, ((0, 0), (0, 0)))
+    return _cpu_convolution(x, kernel, g.strides, g.pads)
 
 
 def _xla(x: jax.Array, kernel: jax.Array, strides: Strides = (1, 1), pads='VALID', dilation: Strides = (1, 1)) -> jax.Array:
@@ -69,37 +77,56 @@ def _product(x: jax.Array, kernel: jax.Array, strides: Strides, dilation: Stride
     return jnp.matmul(patches(x, (kh, kw), strides, dilation), kernel.reshape(kh * kw * channels, features), precision=HIGHEST)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _cpu_convolution(x: jax.Array, kernel: jax.Array, pads) -> jax.Array:
-    if x.shape[-1] >= _FEW_CHANNELS:
-        return _xla(x, kernel, pads=pads)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _cpu_convolution(x: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads) -> jax.Array:
+    def few_channels(x):
+        return _product(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, strides)
 
-    def product(x):
-        return _product(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, (1, 1))
+    def more_channels(x):
+        return _xla(x, kernel, strides, pads)
 
-    rest, blocks = _blocks(x)
-    if blocks is None:
-        return product(rest)
-    y = lax.map(product, blocks)
-    return jnp.concatenate([y.reshape(-1, *y.shape[2:]), product(rest)])
+    if x.shape[-1] < _FEW_CHANNELS:
+        return _by_block(few_channels, x)
+    return more_channels(x) if strides == (1, 1) else _by_block(more_channels, x)  # XLA is twice as fast at few strided images
 
 
-def _cpu_convolution_forward(x, kernel, pads):
-    return _cpu_convolution(x, kernel, pads), (x, kernel)
+def _cpu_convolution_forward(x, kernel, strides, pads):
+    return _cpu_convolution(x, kernel, strides, pads), (x, kernel)
 
 
-def _cpu_convolution_backward(pads, saved, g):
+def _cpu_convolution_backward(strides, pads, saved, g):
     x, kernel = saved
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    back = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads))
-    return _xla(g, turned, pads=back), _kernel_gradient(x, g, kernel.shape, pads)
+    return _image_gradient(g, kernel, x.shape, strides, pads), _kernel_gradient(x, g, kernel.shape, strides, pads)
 
 
-def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
+def _image_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: Strides, pads: Pads) -> jax.Array:
+    """A convolution of stride 1 with the turned kernel, that makes squares of strides[0] x strides[1] pixels at once.
+
+    (The transpose of a strided convolution, as JAX derives it, spreads the output gradient with zeros, which XLA's CPU convolution
+    multiplies one by one.)
+    """
+    kh, kw, channels, features = kernel.shape
+    (sh, sw), (th, tw) = strides, (-(-k // s) for k, s in zip((kh, kw), strides))  # taps, in squares
+    kernel = jnp.pad(kernel, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
+    turned = kernel.reshape(th, sh, tw, sw, channels, features)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
+    turned = turned.reshape(th, tw, features, sh * sw * channels)
+    starts, back = [], []  # where in the first square the image starts; pads that make the squares of the image and no others
+    for size, positions, s, t, (low, _) in zip(shape[1:3], g.shape[1:3], strides, (th, tw), pads):
+        starts.append(low % s)
+        back.append((t - 1 - low // s, (low + size - 1) // s + 1 - positions))
+    dx = _xla(g, turned, pads=tuple(back))
+    n, down, across = dx.shape[:3]
+    dx = dx.reshape(n, down, across, sh, sw, channels).transpose(0, 1, 3, 2, 4, 5).reshape(n, down * sh, across * sw, channels)
+    return dx[:, starts[0] : starts[0] + shape[1], starts[1] : starts[1] + shape[2]]
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], strides: Strides, pads: Pads) -> jax.Array:
     """Sum over images and positions of patch times output gradient, as one product per block of images."""
 
     def gradient(x, g):
-        return (_by_all_taps if shape[2] < _FEW_CHANNELS else _by_rows_of_taps)(x, g, shape, pads)
+        if strides != (1, 1) or shape[2] < _FEW_CHANNELS:
+            return _by_all_taps(x, g, shape, strides, pads)
+        return _by_rows_of_taps(x, g, shape, pads)
 
     (rest, x_blocks), (g_rest, g_blocks) = _blocks(x), _blocks(g)
     total = gradient(rest, g_rest)
@@ -108,9 +135,9 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
     return total.astype(x.dtype)
 
 
-def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
-    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (shape[0], shape[1]))
-    return _summed(seen.reshape(-1, seen.shape[-1]).T, g.reshape(-1, shape[3])).reshape(shape)
+def _by_all_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], strides: Strides, pads: Pads) -> jax.Array:
+    seen = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), (shape[0], shape[1]), strides)
+    return _summed(seen.reshape(-1, seen.shape[-1]), g.reshape(-1, shape[3])).reshape(shape)
 
 
 def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -> jax.Array:
@@ -128,13 +155,27 @@ def _by_rows_of_taps(x: jax.Array, g: jax.Array, shape: tuple[int, ...], pads) -
         return lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), (down, height - rows - down, 0), (0, 0, 0), (0, 0, 0)))
 
     g = jnp.concatenate([moved(a - pads[0][0]) for a in range(kh)], axis=-1)
-    product = _summed(row.reshape(-1, kw * channels).T, g.reshape(-1, kh * features))
+    product = _summed(row.reshape(-1, kw * channels), g.reshape(-1, kh * features))
     return product.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
 
 
 def _summed(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The product in at least float32: bfloat16 sums over many images would lose the small terms."""
-    return jnp.matmul(a, b, precision=HIGHEST, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    """a^T b in at least float32: bfloat16 sums over many images would lose the small terms. [P, M], [P, N] to [M, N].
+
+    The wider one stands last, whose rows a CPU's product reads.
+    """
+    if a.shape[1] > b.shape[1]:
+        return _summed(b, a).T
+    return jnp.matmul(a.T, b, precision=HIGHEST, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _by_block(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """What `function` makes of the images, block after block."""
+    rest, blocks = _blocks(x)
+    if blocks is None:
+        return function(rest)
+    y = lax.map(function, blocks)
+    return jnp.concatenate([y.reshape(-1, *y.shape[2:]), function(rest)])
 
 
 def _blocks(a: jax.Array) -> tuple[jax.Array, jax.Array | None]:
