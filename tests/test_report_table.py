@@ -14,9 +14,10 @@ from cnn_research.report.table import (
     percent,
     percent_decimals,
     summarise,
+    unresolved,
     write_csv,
 )
-from cnn_research.stats import mean_interval
+from cnn_research.stats import holm, mean_interval
 
 
 def test_statistics_are_over_finished_cells_only():
@@ -145,3 +146,19 @@ def test_rates_are_shown_where_they_differ():
     summary = summary_of(SIX)
     assert ' rate ' in format_table(summary).splitlines()[0]
     assert ' rate ' not in format_table([line | {'learning_rate': 0.01} for line in summary]).splitlines()[0]
+
+
+def test_what_is_not_resolved_is_named_with_the_seeds_that_it_would_take():
+    rows = fake_rows(SIX)
+    pairs = {name: 'conv_gmp' for name in SIX if name != 'conv_gmp'}
+    lines = {line['arm']: line for line in summarise(rows, list(SIX), pairs)}
+    told = {name for name in pairs if not lines[name]['difference_ci95_low'] <= 0 <= lines[name]['difference_ci95_high']}
+    (said,) = unresolved(list(lines.values())) or ('',)
+    assert {name for name in pairs if name in said} == set(pairs) - told and told
+    for name in set(pairs) - told:
+        assert f'{name} (' in said
+    ps = [lines[name]['difference_p'] for name in pairs]
+    assert [lines[name]['difference_p_holm'] for name in pairs] == holm(ps) and lines['conv_gmp']['difference_p_holm'] is None
+    same = lines['conv_flat'] | {'difference_ci95_low': -0.01, 'difference_ci95_high': 0.01, 'difference_seeds_needed': None}
+    assert 'conv_flat (more than 10,000)' in format_table([same])
+    assert unresolved([same | {'difference_ci95_low': 0.0, 'difference_ci95_high': 0.0}])[0].endswith(': conv_flat')

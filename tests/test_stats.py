@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_research.stats import Interval, mean_interval, paired_difference
+from cnn_research.stats import Difference, Interval, holm, interquartile_mean, mean_interval, paired_difference
 
 FRACTIONS = st.lists(st.floats(0, 1), min_size=2, max_size=20)
 
@@ -83,4 +84,112 @@ def test_pairs_are_made_by_seed_and_lone_seeds_left_out():
     assert pair.mean == pytest.approx(0.1)
     # What the seeds do to both arms has cancelled: the unpaired spread is 0.1.
     assert pair.high - pair.low < 1e-12
-    assert paired_difference(a, {}) == Interval(0, None, None, None)
+    assert paired_difference(a, {}) == Difference(0, None, None, None, None, None, None)
+
+
+DRAWS = {  # a sampler of [repetitions, n], and the mean it draws around
+    'normal': (lambda random, size: random.normal(0.9, 0.02, size), 0.9),
+    'near 100 %': (lambda random, size: random.beta(20, 1, size), 20 / 21),
+    'skewed': (lambda random, size: random.lognormal(0, 0.5, size), math.exp(0.125)),
+}
+
+
+@pytest.mark.parametrize('draws', DRAWS)
+@pytest.mark.parametrize('n', [10, 25])
+def test_the_bootstrap_covers_the_true_mean_nearly_as_often_as_it_says_of_skewed_values_too(draws, n):
+    sampler, mean = DRAWS[draws]
+    found = [mean_interval(sample) for sample in sampler(np.random.default_rng(1), (1500, n))]
+    assert np.mean([i.low <= mean <= i.high for i in found]) > (0.93 if draws != 'skewed' else 0.91)
+
+
+def test_a_percentile_bootstrap_would_fail_the_coverage_test():
+    random, (sampler, mean) = np.random.default_rng(1), DRAWS['near 100 %']
+    ends = [np.quantile(s[random.integers(0, 10, (500, 10))].mean(1), (0.025, 0.975)) for s in sampler(random, (1500, 10))]
+    assert np.mean([low <= mean <= high for low, high in ends]) < 0.9
+
+
+def test_many_equal_values_are_students_again():
+    values = [1.0] * 11 + [0.9]
+    half = scipy.stats.t.ppf(0.975, 11) * np.std(values, ddof=1) / math.sqrt(12)
+    found = mean_interval(values)
+    assert (found.high - found.mean, found.mean - found.low) == pytest.approx((half, half))
+
+
+@pytest.mark.parametrize('n', [5, 10, 40])
+@pytest.mark.parametrize('tails', [np.inf, 3], ids=['normal', 'heavy_tails'])
+def test_the_interquartile_interval_covers_the_middle_as_often_as_it_says(n, tails):
+    random = np.random.default_rng(2)
+    draws = random.standard_t(tails, (3000, n)) if np.isfinite(tails) else random.normal(size=(3000, n))
+    assert 0.93 < np.mean([i.low <= 0 <= i.high for i in map(interquartile_mean, draws)]) < 0.985
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half_and_forgets_a_failed_seed():
+    assert interquartile_mean([1, 2, 3, 4, 100, 5, 6, -50]).mean == (2 + 3 + 4 + 5) / 4
+    assert interquartile_mean([0.9] * 7 + [0.1]).mean == pytest.approx(0.9)
+    assert interquartile_mean([]) == Interval(0, None, None, None)
+    assert interquartile_mean([0.5, 0.7]).low is None
+
+
+def _pairs(differences):
+    return dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0)
+
+
+def test_below_ten_pairs_the_test_is_students():
+    random = np.random.default_rng(3)
+    a, b = random.normal(0.5, 1, 7), random.normal(0, 1, 7)
+    found = paired_difference(dict(enumerate(a)), dict(enumerate(b)))
+    assert found.p == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue, rel=1e-9)
+
+
+def test_from_ten_pairs_on_it_counts_signs():
+    assert paired_difference(*_pairs(np.linspace(0.1, 1, 10))).p == pytest.approx(2 / 2**10)  # all pairs agree: 2 of 1,024 choices
+    assert paired_difference(*_pairs([1.0, -1.0] * 5)).p == 1.0
+
+
+@pytest.mark.parametrize('n', [5, 10])
+def test_without_a_difference_the_test_alarms_as_rarely_as_it_says(n):
+    draws = np.random.default_rng(4).normal(size=(1000 if n == 5 else 400, n))
+    alarms = np.mean([paired_difference(*_pairs(sample)).p <= 0.05 for sample in draws])
+    assert abs(alarms - 0.05) < 4 * math.sqrt(0.05 * 0.95 / len(draws))
+
+
+def test_as_many_seeds_as_are_needed_tell_the_difference_and_one_less_does_not():
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        sample = random.normal(0.4, 1, 6)
+        needed = paired_difference(*_pairs(sample)).seeds_needed
+        ratio = abs(sample.mean()) / sample.std(ddof=1)
+        if needed is None:
+            assert ratio * 100 < 1.97
+            continue
+        told = [ratio * math.sqrt(n) > scipy.stats.t.ppf(0.975, n - 1) for n in (needed - 1, needed) if n > 1]
+        assert told == [False, True][-len(told) :]
+
+
+def test_one_pair_or_equal_pairs_have_no_effect_size():
+    alone = paired_difference(*_pairs([0.3]))
+    assert (alone.mean, alone.p, alone.effect, alone.seeds_needed) == (0.3, None, None, None)
+    equal = paired_difference(*_pairs([0.5] * 4))
+    assert (equal.p, equal.effect, equal.seeds_needed) == (0.0, None, None)
+    assert paired_difference(*_pairs([0.0] * 4)).p == 1.0
+
+
+def test_effect_is_the_mean_in_deviations_corrected_for_few_pairs():
+    found = paired_difference(*_pairs([1.0, 2.0, 3.0]))
+    assert found.effect == pytest.approx(2.0 * (1 - 3 / 7))
+
+
+def test_holm_against_a_worked_example():
+    # Holm 1979: the smallest p times the number of tests, the next times one less, never falling.
+    found = holm([0.01, None, 0.04, 0.03, 0.005])
+    assert found.pop(1) is None and found == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_values):
+    found = holm(p_values)
+    assert all(p <= q <= min(1.0, len(p_values) * p) or p == q == 0 for p, q in zip(p_values, found))
+    assert all(found[i] <= found[j] for i in range(len(found)) for j in range(len(found)) if p_values[i] < p_values[j])

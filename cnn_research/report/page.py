@@ -26,6 +26,7 @@ from cnn_research.report.table import (
     rate,
     seconds,
     troubles,
+    unresolved,
 )
 
 
@@ -86,5 +87,5 @@ def table_view(caption: str, summary: Summary) -> dict[str, Any]:
         })  # fmt: skip
     measure = MEASURES[compared_in(summary) or 'test_accuracy'][0]
     return {'caption': caption, 'unseen': unseen, 'rows': rows, 'compared': has_differences(summary), 'measure': measure,
-            'rates': len({line['learning_rate'] for line in summary}) > 1,
+            'rates': len({line['learning_rate'] for line in summary}) > 1, 'unresolved': unresolved(summary),
             'intervals': any(cell['half'] for row in rows for cell in row['measured'])}  # fmt: skip

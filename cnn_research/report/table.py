@@ -9,16 +9,17 @@ from types import MappingProxyType
 from typing import Any
 
 from cnn_research.files import atomic_write_text
-from cnn_research.stats import Interval, mean_interval, paired_difference
+from cnn_research.stats import RESAMPLED, Interval, holm, interquartile_mean, mean_interval, paired_difference
 
 Row = Mapping[str, Any]
 Summary = Sequence[Row]  # what `summarise` returns
 
 COLUMNS = (
     'arm', 'n', 'diverged', 'failed', 'refused', 'learning_rate', 'weights', 'connections', 'macs',
-    'test_accuracy_mean', 'ci95_low', 'ci95_high',
+    'test_accuracy_mean', 'ci95_low', 'ci95_high', 'test_accuracy_iqm',
     'unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high',
     'compared_with', 'difference_in', 'difference_mean', 'difference_ci95_low', 'difference_ci95_high',
+    'difference_p', 'difference_p_holm', 'difference_effect', 'difference_seeds_needed',
     'validation_accuracy_mean', 'train_accuracy_mean', 'test_loss_mean', 'train_loss_mean', 'seconds_mean',
 )  # fmt: skip
 TEST = ('test_accuracy_mean', 'ci95_low', 'ci95_high')
@@ -46,10 +47,11 @@ def summarise(
     """One dict per arm, in the order of `arms`, with the keys `COLUMNS`; rows of other arms are left out.
 
     rows: results of one purpose, at most one per arm and seed, in any order. `n` counts the `ok` cells and every mean
-    and 95 % t interval is over exactly those: where one of them lacks a value, the statistic is None. Accuracies are
+    and 95 % interval is over exactly those: where one of them lacks a value, the statistic is None. Accuracies are
     fractions, losses the mean per image, seconds per run. `learning_rate`, `weights`, `connections` and `macs` are
     None where the arm's rows disagree. `difference_*` is the `measure` (one of `MEASURES`) less that of the arm that
-    `compared_with` names for it, paired by seed over the seeds both finished; None where it names none, or none of `arms`.
+    `compared_with` names for it, paired by seed over the seeds both finished; None where it names none, or none of `arms`;
+    `difference_p_holm` is corrected for all differences of the summary. See `stats` for what the statistics are.
     """
     check_one_purpose(rows)
     found = {arm: [row for row in rows if row['arm'] == arm] for arm in arms}
@@ -57,9 +59,13 @@ def summarise(
     for line in summary:
         other = compared_with.get(line['arm'])
         other = other if other in found else None
-        less = paired_difference(by_seed(found[line['arm']], measure), by_seed(found[other], measure)) if other else mean_interval([])
-        values = (other, measure if other else None, less.mean, less.low, less.high)
-        line |= zip(('compared_with', 'difference_in', *DIFFERENCE), values, strict=True)
+        ours, theirs = (by_seed(found[arm], measure) if arm and other else {} for arm in (line['arm'], other))
+        less = paired_difference(ours, theirs)
+        line |= {'compared_with': other, 'difference_in': measure if other else None}
+        line |= zip(DIFFERENCE, (less.mean, less.low, less.high), strict=True)
+        line |= {f'difference_{what}': getattr(less, what) for what in ('p', 'effect', 'seeds_needed')}
+    for line, p in zip(summary, holm([line['difference_p'] for line in summary]), strict=True):
+        line['difference_p_holm'] = p
     return [{column: line[column] for column in COLUMNS} for line in summary]
 
 
@@ -88,6 +94,7 @@ def _summarise_arm(arm: str, rows: list[Row]) -> dict[str, Any]:
     for keys, name in ((TEST, 'test_accuracy'), (UNSEEN, 'unseen_accuracy')):
         interval = mean_interval(_values(ok, name))
         summary.update(zip(keys, (interval.mean, interval.low, interval.high), strict=True))
+    summary['test_accuracy_iqm'] = interquartile_mean(_values(ok, 'test_accuracy')).mean
     for name in ('validation_accuracy', 'train_accuracy', 'test_loss', 'train_loss', 'seconds'):
         summary[f'{name}_mean'] = mean_interval(_values(ok, name)).mean
     return summary
@@ -210,8 +217,20 @@ def format_table(summary: Summary) -> str:
     columns.append(('seconds', [seconds(line['seconds_mean']) for line in summary]))
     lines = _aligned(('arm', [line['arm'] for line in summary]), columns, [troubles(line) for line in summary])
     if any(line['ci95_low'] is not None for line in summary):
-        lines.append('± half the 95 % t interval over seeds, in percentage points')
-    return '\n'.join(lines)
+        kinds = {f'95 % {"bootstrap-t" if line["n"] >= RESAMPLED else "t"} interval' for line in summary if line['ci95_low'] is not None}
+        lines.append(f'± half the {" or ".join(sorted(kinds))} over seeds, in percentage points')
+    return '\n'.join(lines + unresolved(summary))
+
+
+def unresolved(summary: Summary) -> list[str]:
+    """A line that says which differences may be none (their interval holds zero), and how many seeds would tell; nothing where none may."""
+    found = []
+    for line in summary:
+        low, high, needed = line['difference_ci95_low'], line['difference_ci95_high'], line['difference_seeds_needed']
+        if low is not None and low <= 0 <= high:
+            more = 'more than 10,000' if needed is None else f'about {max(needed, line["n"] + 1):,}'
+            found.append(f'{line["arm"]} ({more})' if low < high else line['arm'])
+    return [f'not told from the arm compared with, and the seeds that such a difference would take: {", ".join(found)}'] if found else []
 
 
 def plain(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
