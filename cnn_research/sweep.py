@@ -6,6 +6,7 @@ same command started again, or twice at once, repeats nothing and shares the wor
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -56,7 +57,7 @@ class Cell:
         return (self.macs + 100_000) * self.config.train.epochs
 
 
-def missing(book: ledger.Ledger, cells: Iterable[Cell], memory: int | None = None) -> list[Cell]:
+def missing(book: ledger.Ledger, cells: Iterable[Any], memory: int | None = None) -> list[Any]:
     """The cells that still have to run: without a row, failed, or refused by a machine with less `memory` than there is now.
 
     Raises:
@@ -74,8 +75,13 @@ def missing(book: ledger.Ledger, cells: Iterable[Cell], memory: int | None = Non
     return result
 
 
-def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Source, workers: int) -> None:
+def run(
+    book: ledger.Ledger, experiment: str, cells: Sequence[Any], source: Source, workers: int, module: str = 'cnn_research.worker'
+) -> None:
     """Run what is missing in `workers` processes, with a progress bar on standard error. Each may use its share of the memory.
+
+    module: whose `work` a process calls, as that of `cnn_research.worker`. Cells of another are like a `Cell`: they have an arm, a name, an
+    effort, a need, and a config that can be written as JSON.
 
     Raises:
       InputError: a worker met bad input (a full disk, say). WorkerError: a worker died. KeyboardInterrupt: after the workers have ended.
@@ -88,7 +94,7 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
     news = context.Queue()
     before = book.results()
     team = [
-        context.Process(target=_work, args=(str(book.folder), experiment, own, source, news, before, memory), daemon=True)
+        context.Process(target=_work, args=(module, str(book.folder), experiment, own, source, news, before, memory), daemon=True)
         for own in shares(todo, min(workers, len(todo)))
     ]
     try:
@@ -103,25 +109,23 @@ def run(book: ledger.Ledger, experiment: str, cells: Sequence[Cell], source: Sou
             process.join()
 
 
-def shares(cells: Iterable[Cell], workers: int) -> list[list[Cell]]:
+def shares(cells: Iterable[Any], workers: int) -> list[list[Any]]:
     """All cells for every worker, each in an order of its own.
 
     Every arm costs a worker the time to trace and load its programs, so each starts with arms of its own, the longest cells first, and
     then helps the others from the end of theirs: the shortest come last, and no worker is left alone with a long one.
     """
-    arms: dict[str, list[Cell]] = {}
+    arms: dict[str, list[Any]] = {}
     for cell in sorted(cells, key=lambda cell: -cell.effort):
         arms.setdefault(cell.arm, []).append(cell)
     dealt = [[cell for arm in list(arms.values())[i::workers] for cell in arm] for i in range(workers)]
     return [[*own, *(cell for others in dealt[i + 1 :] + dealt[:i] for cell in reversed(others))] for i, own in enumerate(dealt)]
 
 
-def _work(*args) -> None:
+def _work(module: str, *args) -> None:
     # Ctrl-C reaches the whole process group: the parent hears it and ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from cnn_research import worker
-
-    worker.work(*args)
+    importlib.import_module(module).work(*args)
 
 
 def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:

@@ -33,21 +33,28 @@ def work(
     before: dict[str, Any],
     memory: int | None = None,
 ) -> None:
-    """Run cells until none is missing; tell `news` ('progress' | 'done', cell, share) and ('error', '', message).
+    """Run cells until none is missing, see `share`. memory: the bytes there are for this worker (None: all of the machine's)."""
+    opened = functools.lru_cache(4)(functools.partial(load, data_dir=source.data_dir, raw_dir=source.raw_dir))
 
-    `before` holds the rows that were there when the sweep started: a cell with another row was run since, be it that it failed again.
-    memory: the bytes there are for this worker (None: all of the machine's).
+    def run(team: list[sweep.Cell], on_progress: Callable[[float], None]) -> Iterator[Result]:
+        return run_team(experiment, team, opened(team[0].config.data.dataset), on_progress, memory=memory)
+
+    share(folder, teams(cells, jax.default_backend()), run, news, before)
+
+
+def share(folder: str, left: list[list[Any]], run: Callable[..., Iterator[Result]], news: Any, before: dict[str, Any]) -> None:
+    """Claim, run and record teams of cells until none is missing; other processes may do the same.
+
+    run: (cells of a team, what hears the share done) to their results. news: is told ('progress' | 'done', cell, share) and ('error', '',
+    message). before: the rows that were there when the sweep started; a cell with another row was run since, be it that it failed again.
     """
     _end_with_parent()
     compiled.keep()
     try:
-        opened = functools.lru_cache(4)(functools.partial(load, data_dir=source.data_dir, raw_dir=source.raw_dir))
-        run = functools.partial(run_team, experiment, memory=memory)
         book = ledger.Ledger(folder)
-        left = teams(cells, jax.default_backend())
         while left:
             count = sum(map(len, left))
-            left = [team for team in (_claim_and_run(book, run, team, before, opened, news) for team in left) if team]
+            left = [team for team in (_claim_and_run(book, run, team, before, news) for team in left) if team]
             if left and count == sum(map(len, left)):
                 time.sleep(_WAIT)
     except errors.InputError as e:
@@ -72,13 +79,8 @@ def teams(cells: Sequence[sweep.Cell], platform: str) -> list[list[sweep.Cell]]:
 
 
 def _claim_and_run(
-    book: ledger.Ledger,
-    run: Callable[..., Iterator[Result]],
-    team: list[sweep.Cell],
-    before: dict[str, Any],
-    opened: Callable[[str], Dataset],
-    news: Any,
-) -> list[sweep.Cell]:
+    book: ledger.Ledger, run: Callable[..., Iterator[Result]], team: list[Any], before: dict[str, Any], news: Any
+) -> list[Any]:
     """The cells of the team that are still not done, for another process holds them."""
     with contextlib.ExitStack() as claims:
         mine = [cell for cell in team if claims.enter_context(book.claim(cell.name))]
@@ -90,8 +92,7 @@ def _claim_and_run(
                 news.put(('progress', cell.name, share))
 
         if todo:
-            dataset = opened(todo[0].config.data.dataset)
-            for row, history, params in run(todo, dataset, on_progress):
+            for row, history, params in run(todo, on_progress):
                 book.record(row, history, params)
     for cell in mine:
         news.put(('done', cell.name, 1.0))

@@ -1,7 +1,6 @@
 """Several seeds in one program: each is what it would be alone; and cells that run as such a team."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -116,7 +115,7 @@ def test_what_a_part_of_a_team_finished_is_kept_before_the_next_begins(monkeypat
     book.create({})
     monkeypatch.setattr(train, 'at_once', lambda p, data: 1)
     monkeypatch.setattr(train, 'fit_together', lambda *args: recorded.append(len(book.results())) or fit(*args))
-    worker._claim_and_run(book, functools.partial(worker.run_team, 'e'), cells(BASE), {}, lambda name: noise(), News())
+    worker._claim_and_run(book, lambda team, heard: worker.run_team('e', team, noise(), heard), cells(BASE), {}, News())
     assert recorded == [0, 1, 2] and len(book.results()) == 3
 
 
@@ -166,7 +165,7 @@ def test_what_another_process_holds_is_left_to_it_and_the_rest_of_the_team_runs(
     """)  # fmt: skip
     with holder:
         assert holder.stdout.readline() == 'True\n'
-        left = worker._claim_and_run(book, functools.partial(worker.run_team, 'e'), team, {}, lambda name: noise(), news)
+        left = worker._claim_and_run(book, lambda team, heard: worker.run_team('e', team, noise(), heard), team, {}, news)
         holder.stdin.write('\n')
     assert left == [team[1]] and sorted(book.results()) == ['arm-seed3', 'arm-seed5']
     assert {name for kind, name, _ in news if kind == 'done'} == {'arm-seed3', 'arm-seed5'}

@@ -1,0 +1,104 @@
+"""One hidden layer on signals, dense, local or shared, trained by plain stochastic gradient descent: the learners that theory speaks of.
+
+    dense    f(x) = sum_j phi(sum_pi W[j, p, i] x[p, i])     a unit per patch, each of which sees all patches
+    local    f(x) = sum_p phi(sum_i W[p, i] x[p, i])         a filter per patch
+    shared   f(x) = sum_p phi(sum_i w[i] x[p, i])            one filter for all patches
+
+with phi(u) = relu(u - b) - relu(-u - b), which is silent about what is smaller than the threshold b (Lahoti et al. 2024, section 3). No
+adaptive optimizer: the lower bounds are for algorithms that treat all directions alike, such as gradient descent from a Gaussian start.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from cnn_research.data import signals
+
+MODELS = ('shared', 'local', 'dense')
+TASKS: dict[str, Callable[..., signals.Signals]] = {'dynamic_signal': signals.dynamic_signal, 'static_signal': signals.static_signal}
+STEPS, BATCH, TEST = 4000, 64, 4000  # steps of a training, examples of a step, and fresh examples that it is scored on
+_START = 3.0  # norm of a filter at the start: the threshold is tried at several shares of it
+_PURPOSES = 5  # of a seed: the direction, the examples, fresh ones, the start, the batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """A task and a model: what is learned by which layer, in how many patches of which dimension."""
+
+    task: str
+    model: str
+    patches: int
+    dimension: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the layer's weights."""
+        return {
+            'dense': (self.patches, self.patches, self.dimension),
+            'local': (self.patches, self.dimension),
+            'shared': (self.dimension,),
+        }[self.model]
+
+    @property
+    def fan_in(self) -> int:
+        """How many numbers a unit sees."""
+        return self.patches * self.dimension if self.model == 'dense' else self.dimension
+
+
+def phi(u: jax.Array, threshold: ArrayLike) -> jax.Array:
+    """The soft threshold: u, moved towards zero by the threshold, and zero up to it."""
+    return jax.nn.relu(u - threshold) - jax.nn.relu(-u - threshold)
+
+
+def output(learning: Learning, weights: jax.Array, x: jax.Array, threshold: ArrayLike) -> jax.Array:
+    """f [n] of examples [n, patches, dimension]; its sign is the answer."""
+    if learning.model == 'dense':
+        units = x.reshape(len(x), -1) @ weights.reshape(len(weights), -1).T
+    else:
+        units = jnp.einsum('npi,pi->np', x, weights) if learning.model == 'local' else x @ weights
+    return jnp.sum(phi(units, threshold), axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def accuracies(
+    learning: Learning, pool: int, seed: ArrayLike, n: ArrayLike, sigma: ArrayLike, rates: jax.Array, thresholds: jax.Array
+) -> jax.Array:
+    """The accuracy [S] on fresh examples of trainings on the same n examples, the first of `pool`, at rates and thresholds [S].
+
+    The seed draws the task's direction, the examples, the start and the batches, all anew, and the same for all S. The logistic loss is
+    followed downhill for `STEPS` steps of `BATCH` examples, at a rate that falls to zero along a cosine. A learner that is silent about an
+    example is wrong about it. All numbers of examples share a program, up to the pool.
+    """
+    direction, drawn, tested, start, order = (jax.random.fold_in(jax.random.key(seed), purpose) for purpose in range(_PURPOSES))
+    w = signals.direction(direction, learning.dimension)
+    draw = functools.partial(TASKS[learning.task], w=w, patches=learning.patches, sigma=sigma)
+    examples, fresh = draw(drawn, n=pool), draw(tested, n=TEST)
+    weights = _START / np.sqrt(learning.fan_in) * jax.random.normal(start, learning.shape)
+
+    def loss(weights: jax.Array, threshold: jax.Array, batch: jax.Array) -> jax.Array:
+        return jnp.mean(jax.nn.softplus(-examples.y[batch] * output(learning, weights, examples.x[batch], threshold)))
+
+    def step(i: jax.Array, weights: jax.Array) -> jax.Array:
+        batch = jax.random.randint(jax.random.fold_in(order, i), (BATCH,), 0, n)
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * i / STEPS))
+        return jax.vmap(lambda w, rate, b: w - rate * falling * jax.grad(loss)(w, b, batch))(weights, rates, thresholds)
+
+    weights = jax.lax.fori_loop(0, STEPS, step, jnp.broadcast_to(weights, (len(rates), *weights.shape)))
+    answers = jax.vmap(lambda w, b: output(learning, w, fresh.x, b))(weights, thresholds)
+    return jnp.mean(fresh.y * answers > 0, axis=1)
+
+
+def pool_for(n: int) -> int:
+    """The power of two that holds n examples: few programs serve every n."""
+    return 1 << max(n - 1, 1).bit_length()
+
+
+def evaluated(learning: Learning, n: int, seed: int, sigma: float, settings: Sequence[tuple[float, float]]) -> np.ndarray:
+    """`accuracies` [S] for settings of (threshold, rate)."""
+    thresholds, rates = np.array(settings, np.float32).T
+    return np.asarray(accuracies(learning, pool_for(n), np.uint32(seed), np.int32(n), sigma, rates, thresholds))

@@ -1,0 +1,69 @@
+"""The figure of examples needed against the size of a task. Pure: plain data in, a matplotlib `Figure` out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from cnn_research.report.style import BLUE, ORANGE, SOFT, WIDTH, add_axes, label_y, new_figure, short_count, styled
+
+COLORS = {'shared': BLUE, 'local': '#009E73', 'dense': ORANGE}
+
+
+class Mark(NamedTuple):
+    """Examples needed at one size, with the ends of the interval: high inf is open; n inf: more than `low`, which was the most tried."""
+
+    size: float
+    n: float
+    low: float
+    high: float
+
+
+@styled
+def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str, Sequence[Mark]]]) -> Figure:
+    """A panel per size that grows (its name is the label below), in it a line per model, all on the same log scales.
+
+    Bars are intervals; a triangle is a count that was not reached.
+    """
+    figure = new_figure(4.6, title, subtitle)
+    width = (WIDTH - 1.7) / len(panels)
+    marks = [mark for lines in panels.values() for line in lines.values() for mark in line]
+    ends = [end for mark in marks for end in (mark.n, mark.low, mark.high) if math.isfinite(end)]
+    for i, (label, lines) in enumerate(panels.items()):
+        axes = add_axes(figure, 0.75 + i * width, 0.55, WIDTH - 0.75 - (i + 1) * width + 0.35, 1.0)
+        _draw(axes, lines, last=i == len(panels) - 1)
+        axes.set_xlabel(label, loc='left')
+        axes.set_ylim(min(ends) / 1.6, max(ends) * 2)
+        if i:
+            axes.tick_params(labelleft=False)
+        else:
+            label_y(axes, 'examples (log scale)')
+    return figure
+
+
+def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
+    axes.set_xscale('log')
+    axes.set_yscale('log')
+    sizes = sorted({mark.size for line in lines.values() for mark in line})
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    for model, line in lines.items():
+        color = COLORS.get(model, SOFT)
+        reached = [mark for mark in line if math.isfinite(mark.n)]
+        axes.plot([mark.size for mark in reached], [mark.n for mark in reached], 'o-', color=color, ms=4)
+        for mark in reached:
+            top = mark.high if math.isfinite(mark.high) else axes.get_ylim()[1]
+            axes.plot([mark.size] * 2, [mark.low, top], color=color, lw=1)
+        beyond = [mark for mark in line if not math.isfinite(mark.n)]
+        axes.plot([mark.size for mark in beyond], [mark.low for mark in beyond], '^', color=color, ms=7, mfc='white')
+        if last and line:
+            end = line[-1]
+            height = end.n if math.isfinite(end.n) else end.low
+            text = axes.annotate(model, (end.size, height), (9, 0), textcoords='offset points', color=color, va='center', size=9)
+            text.set_annotation_clip(False)
