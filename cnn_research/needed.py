@@ -19,39 +19,61 @@ _REFINE = 3  # points between the last that is not good enough and the next
 _RESAMPLES = 500
 _SEED = 1958
 _WIDER = 1.1  # what a count's interval lacks, for the best of ten points is chosen by the same scores: see the coverage tests
+_ON = 1e-9  # a logarithm this close to a bound lies on it
 _OPEN = 0.025  # with more of the resamples than this censored, an interval has no upper end
 
 
 class Point(NamedTuple):
-    """Accuracies of independent trainings on n examples each."""
+    """Accuracies of independent trainings on n examples each: scores [seeds, settings], and, of other seeds, tuned [seeds, settings].
+
+    Every training is made in all settings; the one that counts is that with the best mean of `tuned`.
+    """
 
     n: int
-    scores: tuple[float, ...]
+    scores: np.ndarray
+    tuned: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """The setting that counts."""
+        return int(np.argmax(np.mean(self.tuned, axis=0)))
+
+    @property
+    def mean(self) -> float:
+        """The mean score in that setting."""
+        return float(np.mean(self.scores[:, self.best]))
+
+    def resampled(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """So many means of scores and settings of seeds drawn again, with replacement: what the choice of the setting adds is in them."""
+        tuned, scores = (a[random.integers(0, len(a), (count, len(a)))].mean(axis=1) for a in (self.tuned, self.scores))
+        return scores[np.arange(count), np.argmax(tuned, axis=1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Needed:
     """The examples needed, n, with a 95 % interval [low, high].
 
-    Censored results stay so: n is inf where `most` examples were not enough, and then so is high; high alone is inf where chance alone may
-    have made them enough. seeds: scores at a point, at least. resamples: n from resampled scores, inf where they did not reach it.
+    Counts that were not found stay censored: n is inf where `most` examples were not enough (low says how many are not), and `least`,
+    the fewest tried, where those were, with a low of 0. high is inf where chance alone may have made `most` enough. seeds: scores at a
+    point, at least. resamples: n from resampled trainings, likewise.
     """
 
     n: float
     low: float
     high: float
+    least: int
     most: int
     seeds: int
     resamples: np.ndarray
 
     @property
     def censored(self) -> bool:
-        """Whether more than `most` examples are needed."""
-        return math.isinf(self.n)
+        """Whether it is known only that n lies above `most`, or not above `least`."""
+        return math.isinf(self.n) or self.n <= self.least
 
 
 class Exponent(NamedTuple):
-    """The slope of log n against log size, with its 95 % interval; points: how many, censored: how many of those were not reached."""
+    """The slope of log n against log size, with its 95 % interval; points: how many, censored: how many of those."""
 
     slope: float
     low: float
@@ -60,11 +82,11 @@ class Exponent(NamedTuple):
     censored: int
 
 
-def search(scores: Callable[[int], Sequence[float]], target: float, first: int, most: int, least: int = 4) -> list[Point]:
+def search(trained: Callable[[int], Point], target: float, first: int, most: int, least: int = 4) -> list[Point]:
     """The points around where the mean score passes `target`, by rising n.
 
     From `first` n is doubled until two n in a row are good enough, or halved down to where one is not; then three more are put between
-    the last that is not and the next. n stays from `least` to `most`. `scores` makes new trainings at each call.
+    the last that is not and the next. n stays from `least` to `most`. `trained` makes new trainings at each call.
 
     Raises:
       InputError: a range of n that is none.
@@ -75,8 +97,8 @@ def search(scores: Callable[[int], Sequence[float]], target: float, first: int, 
 
     def good(n: int) -> bool:
         if n not in points:
-            points[n] = Point(n, tuple(scores(n)))
-        return float(np.mean(points[n].scores)) >= target
+            points[n] = trained(n)
+        return points[n].mean >= target
 
     n = first
     while n > least and good(n):
@@ -92,37 +114,34 @@ def search(scores: Callable[[int], Sequence[float]], target: float, first: int, 
     above = [n for n in points if n > low]
     for step in range(1, _REFINE + 1) if above else ():
         good(round(low * (min(above) / low) ** (step / (_REFINE + 1))))
-    return sorted(points.values())
+    return sorted(points.values(), key=lambda point: point.n)
 
 
 def needed(points: Sequence[Point], target: float) -> Needed:
     """Where a rising curve through the mean scores passes `target`.
 
     The means are fitted by the nearest curve that never falls, weighted by their numbers of scores, and the curve is read between points
-    along log n. The interval is Student's of log n, its deviation that over trainings drawn again, with replacement, at every n. Where the
-    first point is good enough, it is what is read, though fewer examples may do.
+    along log n. The interval is Student's of log n, its deviation that over trainings drawn again, with replacement, at every n.
 
     Raises:
       ValueError: fewer than two points, or a point with fewer than two scores.
     """
-    points = sorted(points)
+    points = sorted(points, key=lambda point: point.n)
     if len(points) < 2 or min(len(point.scores) for point in points) < 2:
         raise ValueError('at least two points of at least two scores each are needed')
     at = np.log([point.n for point in points])
-    scores = [np.array(point.scores) for point in points]
-    weights = np.array([len(s) for s in scores], float)
+    weights = np.array([len(point.scores) for point in points], float)
     random = np.random.default_rng(_SEED)
-    best = float(_crossings(np.array([[s.mean() for s in scores]]), weights, at, target)[0])
-    drawn = np.stack([random.choice(s, (_RESAMPLES, len(s))).mean(axis=1) for s in scores], axis=1)
-    found = _crossings(drawn, weights, at, target)
-    fewest = int(weights.min())
-    reached = found[np.isfinite(found)]
+    best = float(_crossings(np.array([[point.mean for point in points]]), weights, at, target)[0])
+    found = _crossings(np.stack([point.resampled(random, _RESAMPLES) for point in points], axis=1), weights, at, target)
+    fewest, reached = int(weights.min()), found[np.isfinite(found)]
     half = _WIDER * _half(reached, fewest)
-    is_open = not math.isfinite(best) or float(np.mean(np.isinf(found))) > _OPEN
     lowest = min(float(np.quantile(found, _OPEN, method='lower')), at[-1])  # the most that was tried, if it was hardly ever reached
-    low = math.exp(best - half if math.isfinite(best) else lowest)
+    low = math.exp(min(best - half, lowest)) if best > at[0] else 0.0
+    is_open = not math.isfinite(best) or float(np.mean(np.isinf(found))) > _OPEN
     high = math.inf if is_open else math.exp(best + half)
-    return Needed(math.exp(best) if math.isfinite(best) else math.inf, low, high, points[-1].n, fewest, np.exp(found))
+    n = math.exp(best) if math.isfinite(best) else math.inf
+    return Needed(n if best > at[0] else points[0].n, low, high, points[0].n, points[-1].n, fewest, np.exp(found))
 
 
 def _half(resampled: Sequence[float] | np.ndarray, seeds: int) -> float:
@@ -152,8 +171,8 @@ def exponent(sizes: Sequence[float], counts: Sequence[Needed]) -> Exponent:
     """The exponent s of n = c size^s through the counts, and its interval, which holds what is uncertain about every one of them.
 
     Without censored counts, the line of least squares in logarithms. With some, that of maximum likelihood for errors of one normal
-    deviation, to which such a count says no more than that it lies above `most`. The deviation of the slope is that over the counts'
-    resamples, taken as independent, and the interval Student's for the seeds of a point.
+    deviation, to which such a count says no more than on which side of its bound it lies. The deviation of the slope is that over the
+    counts' resamples, which are independent, and the interval Student's for the seeds of a point.
 
     Raises:
       ValueError: fewer than three sizes, or fewer than two counts that are not censored.
@@ -161,25 +180,27 @@ def exponent(sizes: Sequence[float], counts: Sequence[Needed]) -> Exponent:
     if len(sizes) < 3 or sum(not count.censored for count in counts) < 2:
         raise ValueError('an exponent takes at least three sizes, at two of which the accuracy was reached')
     at = np.log(np.asarray(sizes, float))
-    most = np.log([count.most for count in counts])
-    best = _slope(at, np.log([count.n for count in counts]), most)
+    bounds = np.log([(count.least, count.most) for count in counts])
+    best = _slope(at, np.log([count.n for count in counts]), bounds)
     random = np.random.default_rng(_SEED)
     drawn = np.log(np.array([random.permutation(count.resamples) for count in counts])).T
-    slopes = [_slope(at, logs, most) for logs in drawn if np.isfinite(logs).sum() >= 2]
+    slopes = [_slope(at, logs, bounds) for logs in drawn if (np.isfinite(logs) & (logs > bounds[:, 0] + _ON)).sum() >= 2]
     half = _half(slopes, min(count.seeds for count in counts))
     return Exponent(best, best - half, best + half, len(sizes), sum(count.censored for count in counts))
 
 
-def _slope(at: np.ndarray, logs: np.ndarray, most: np.ndarray) -> float:
-    known = np.isfinite(logs)
+def _slope(at: np.ndarray, logs: np.ndarray, bounds: np.ndarray) -> float:
+    above, below = np.isinf(logs), logs <= bounds[:, 0] + _ON
+    known = ~(above | below)
     slope, level = np.polyfit(at[known], logs[known], 1) if len(set(at[known])) > 1 else (0.0, float(logs[known].mean()))
     if known.all():
         return float(slope)
+    seen = np.where(above, bounds[:, 1], np.where(below, bounds[:, 0], logs))
 
     def unlikely(parameters: np.ndarray) -> float:
         slope, level, log_deviation = parameters
-        off = (np.where(known, logs, most) - level - slope * at) / math.exp(log_deviation)
-        return float(np.sum(0.5 * off[known] ** 2 + log_deviation) - np.sum(log_ndtr(-off[~known])))
+        off = (seen - level - slope * at) / math.exp(log_deviation)
+        return float(np.sum(0.5 * off[known] ** 2 + log_deviation) - np.sum(log_ndtr(-off[above])) - np.sum(log_ndtr(off[below])))
 
     # A deviation below a hundredth is none that a count has; without a bound a line through two points would have none at all.
     found = minimize(unlikely, (slope, level, math.log(0.1)), method='L-BFGS-B', bounds=((None, None), (None, None), (math.log(0.01), 2.0)))

@@ -1,19 +1,19 @@
 """Means over seeds, differences between arms, and how far they can be trusted.
 
-Below ten values all intervals and tests are Student's; from ten on they resample. Sums are taken with `math.fsum`, which rounds once,
-and resampling starts from sorted values and a fixed seed, so a result does not depend on the order of its values.
+Intervals, tests and numbers of seeds are all Student's, so that they never contradict each other. Sums are taken with `math.fsum`, which
+rounds once, so a result does not depend on the order of its values.
+
+Of ten values from Beta(20, 1), skewed as accuracies near 100 % are, Student's interval holds the true mean in 90.9 % of 1,000 simulations,
+the percentile bootstrap's in 86.8 and BCa's in 88.0; the bootstrap-t does better (93.9 %), but becomes 1,800 points wide when a tenth of
+the runs fail. Of ten normal values it is 93.2, 89.0, 89.0 and 94.0 %. So nothing here resamples.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.special import stdtr, stdtrit
 
-RESAMPLED = 10  # from so many values on
-_RESAMPLES = 2000
-_SEED = 1979
 _MOST_SEEDS = 10_000  # that anyone is told to run
 
 
@@ -34,9 +34,10 @@ class Interval:
 class Difference(Interval):
     """A mean difference over n pairs, with its interval, and whether it could be chance.
 
-    p: two-sided, of no difference. effect: the mean over the standard deviation of the differences, corrected for small n (Hedges 1981).
-    seeds_needed: with how many pairs of the same spread the interval would leave zero out; at most `n` where it does, None where more than
-    10,000 would be needed. All three are None for less than two pairs; effect and seeds_needed where all pairs differ alike, too.
+    p: two-sided, of no difference, by Student's test. effect: the mean over the standard deviation of the differences, corrected for small
+    n (Hedges 1981). seeds_needed: the fewest pairs with which a difference of this mean and spread is told from none, and so the number at
+    which the next study has an even chance to tell one that is this large; None where more than 10,000 would be needed. All three are
+    None for less than two pairs, the effect for less than three, effect and seeds_needed where all pairs differ alike.
     """
 
     p: float | None
@@ -45,20 +46,17 @@ class Difference(Interval):
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """The mean of independent values, and an interval for the mean they were drawn around.
+    """The mean of independent values and Student's t interval for the mean they were drawn around.
 
-        m = sum(x) / n,  s = sqrt(sum((x - m)^2) / (n - 1)),  [low, high] = [m - t_high s / sqrt(n), m - t_low s / sqrt(n)]
+        m = sum(x) / n
+        s = sqrt(sum((x - m)^2) / (n - 1))
+        [low, high] = m -/+ t(n - 1, (1 + confidence) / 2) * s / sqrt(n)
 
-    Below ten values t_low and t_high are quantiles of Student's t distribution with n - 1 degrees of freedom (-/+ 2.8 at n = 5). From ten
-    on they are those of (m* - m) / (s* / sqrt(n)) over 2,000 resamples of the values, the bootstrap-t: of normal values it covers the
-    mean as often as Student's interval, and of skewed ones, such as accuracies near 100 %, more nearly as often as it says. (In 1,000
-    simulations of 10 draws from Beta(20, 1): 93.9 %, Student's 90.9, the percentile bootstrap 86.8, BCa 88.0; of normal ones 94.0, 93.2,
-    89.0, 89.0.) Where so many values are equal that resamples without spread turn up, it is Student's again.
+    where t(k, p) is the p-quantile of Student's t distribution with k degrees of freedom. The interval covers the
+    true mean in a share `confidence` of repetitions if the values are normal, and nearly so if they are not too
+    skewed. It is not cut at 0 or 1, so near 100 % accuracy its end may lie past 1.
 
-    The interval is not cut at 0 or 1, so near 100 % accuracy its end may lie past 1.
-
-    Sources: Student (1908), The probable error of a mean, Biometrika 6(1); Efron and Tibshirani (1993), An introduction to the bootstrap,
-    section 12.5.
+    Source: Student (1908), The probable error of a mean, Biometrika 6(1), 1-25.
     """
     if not 0 < confidence < 1:
         raise ValueError(f'confidence must lie between 0 and 1, not {confidence}')
@@ -72,9 +70,8 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     mean = min(max(math.fsum(numbers) / n, numbers[0]), numbers[-1])
     if n == 1:
         return Interval(1, mean, None, None)
-    error = _deviation(numbers) / math.sqrt(n)
-    low, high = _studentised(np.array(numbers), mean, confidence) or (-_quantile(n, confidence), _quantile(n, confidence))
-    return Interval(n, mean, min(mean - high * error, mean), max(mean - low * error, mean))
+    half = _quantile(n, confidence) * _deviation(numbers) / math.sqrt(n)
+    return Interval(n, mean, mean - half, mean + half)
 
 
 def _deviation(numbers: Sequence[float]) -> float:
@@ -84,19 +81,6 @@ def _deviation(numbers: Sequence[float]) -> float:
 
 def _quantile(n: int, confidence: float) -> float:
     return float(stdtrit(n - 1, (1 + confidence) / 2))
-
-
-def _studentised(numbers: np.ndarray, mean: float, confidence: float) -> tuple[float, float] | None:
-    """Quantiles of the studentised mean of resamples; None for few values, or many equal ones."""
-    n = len(numbers)
-    if n < RESAMPLED:
-        return None
-    drawn = numbers[np.random.default_rng(_SEED).integers(0, n, (_RESAMPLES, n))]
-    errors = drawn.std(axis=1, ddof=1) / math.sqrt(n)
-    if np.ptp(drawn, axis=1).min() == 0 or errors.min() == 0:
-        return None
-    low, high = np.quantile((drawn.mean(axis=1) - mean) / errors, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def interquartile_mean(values: Iterable[float], confidence: float = 0.95) -> Interval:
@@ -126,11 +110,10 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], confidence
     """The mean of a - b over the seeds both have (seed -> value), with the interval of the paired differences and a test.
 
     Two arms with the same seed share their data split and order, so what a seed does to both cancels in the difference. That usually makes
-    this interval narrower than the two separate ones suggest. A seed only one arm has is left out. The test is Student's paired one below
-    ten pairs, and from ten on a permutation test: how many of all choices of signs (or of 9,999 random ones) have a mean as far from zero.
+    this interval narrower than the two separate ones suggest. A seed only one arm has is left out.
 
-    Sources: Student (1908), as in `mean_interval`; Fisher (1935), The design of experiments, section 21; Hedges (1981), Distribution theory
-    for Glass's estimator of effect size, J. Educ. Stat. 6(2).
+    Sources: Student (1908), as in `mean_interval`, applied to differences of pairs; Hedges (1981), Distribution theory for Glass's
+    estimator of effect size, J. Educ. Stat. 6(2).
     """
     numbers = sorted(a[seed] - b[seed] for seed in a.keys() & b.keys())
     found = mean_interval(numbers, confidence)
@@ -140,7 +123,7 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], confidence
     deviation = _deviation(numbers)
     if deviation == 0:
         return Difference(*_fields(found), _p(numbers), None, None)
-    effect = mean / deviation * (1 - 3 / (4 * (n - 1) - 1))
+    effect = mean / deviation * (1 - 3 / (4 * (n - 1) - 1)) if n > 2 else None
     return Difference(*_fields(found), _p(numbers), effect, _seeds_needed(abs(mean) / deviation, confidence))
 
 
@@ -149,20 +132,11 @@ def _fields(found: Interval) -> tuple[int, float | None, float | None, float | N
 
 
 def _p(numbers: Sequence[float]) -> float:
-    """Of no difference, two-sided."""
-    n, deviation = len(numbers), _deviation(numbers)
-    mean = math.fsum(numbers) / n
-    if numbers[0] == numbers[-1] == 0:
-        return 1.0
-    if n < RESAMPLED:
-        return 2 * float(stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n)))) if deviation else 0.0
-    from scipy import stats  # slow to import
-
-    sampled = stats.permutation_test(
-        (np.array(numbers), np.zeros(len(numbers))), lambda a, b, axis: np.mean(a - b, axis=axis),
-        permutation_type='samples', vectorized=True, rng=np.random.default_rng(_SEED),
-    )  # fmt: skip
-    return float(sampled.pvalue)
+    """Of no difference, two-sided. Where all pairs differ alike there is no spread to go by: the chance that all signs agree."""
+    n, deviation, mean = len(numbers), _deviation(numbers), math.fsum(numbers) / len(numbers)
+    if deviation == 0:
+        return 1.0 if mean == 0 else 2.0 ** (1 - n)
+    return 2 * float(stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n))))
 
 
 def _seeds_needed(ratio: float, confidence: float) -> int | None:

@@ -112,13 +112,15 @@ def run(
 def shares(cells: Iterable[Any], workers: int) -> list[list[Any]]:
     """All cells for every worker, each in an order of its own.
 
-    Every arm costs a worker the time to trace and load its programs, so each starts with arms of its own, the longest cells first, and
-    then helps the others from the end of theirs: the shortest come last, and no worker is left alone with a long one.
+    Every arm costs a worker the time to trace and load its programs, so each starts with arms of its own, of about as much effort as
+    those of the others, and then helps the others from the end of theirs.
     """
     arms: dict[str, list[Any]] = {}
     for cell in sorted(cells, key=lambda cell: -cell.effort):
         arms.setdefault(cell.arm, []).append(cell)
-    dealt = [[cell for arm in list(arms.values())[i::workers] for cell in arm] for i in range(workers)]
+    dealt: list[list[Any]] = [[] for _ in range(workers)]
+    for arm in sorted(arms.values(), key=lambda arm: -sum(cell.effort for cell in arm)):
+        min(dealt, key=lambda own: sum(cell.effort for cell in own)).extend(arm)
     return [[*own, *(cell for others in dealt[i + 1 :] + dealt[:i] for cell in reversed(others))] for i, own in enumerate(dealt)]
 
 

@@ -63,7 +63,7 @@ def say(
     shown = [(name, *(table.interval(intervals.get(f'{name}_{count}', NOTHING)) for count in counts)) for name in networks]
     for remedy in ('copies', 'images'):
         shown.append((f'dense, {remedy}', *(table.interval(intervals.get(f'dense_{count}_{remedy}', NOTHING)) for count in counts)))
-    title = 'accuracy (%) over all 81 places, by the number of places in training; ±: half the 95 % interval over seeds'
+    title = 'accuracy (%) over all 81 places, by the number of places in training; ±: half the 95 % t interval over seeds'
     text = f'{title}\n{table.plain(("network", *map(str, counts)), shown)}'
     anywhere = {arm: float(shares.mean()) for arm, shares in by_arm.items()}
     seeds = style.seeds_text([sum(row['arm'] == arm and row['status'] == 'ok' for row in rows) for arm in by_arm])

@@ -49,7 +49,7 @@ def measures(rows: Rows, arms: Sequence[str]) -> str:
             found = stats.mean_interval(row[measure] for row in rows if row['arm'] == arm and row.get(measure) is not None)
             cells.append(table.interval(found))
         lines.append((arm, *cells))
-    return f'{table.plain(("arm", *MEASURES.values()), lines)}\nin %; ±: half the 95 % interval over seeds'
+    return f'{table.plain(("arm", *MEASURES.values()), lines)}\nin %; ±: half the 95 % t interval over seeds'
 
 
 def main_effects(score: Mapping[str, float], factors: Mapping[str, tuple[str, ...]], levels: Levels) -> str:

@@ -54,7 +54,7 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
 
 
 def command(name: str, doc: str | None, values: absl_flags.FlagValues, job: Callable[[], int], argv: Sequence[str] | None) -> NoReturn:
-    """Run a command that has no cells, with flags of its own, and exit as `main` does."""
+    """Run a command that is no ablation, with flags of its own, and exit as `main` does."""
     argv = sys.argv if argv is None else list(argv)
     if flags.asked_for_help(list(argv)):
         print('\n'.join([(doc or '').strip(), '', 'Flags:', *(f'  --{flag:<12} {values[flag].help}' for flag in values)]))

@@ -1,9 +1,11 @@
 """How many examples learners need for the signal tasks: cells that search for n, what their workers do, and what their rows say."""
 
 import dataclasses
+import hashlib
 import itertools
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +15,9 @@ from cnn_research import needed
 from cnn_research.report import table
 
 MODELS = ('shared', 'local', 'dense')
-SETTINGS = tuple(itertools.product((0.5, 0.7, 1.0, 1.4, 2.0), (1.0, 3.0, 10.0)))  # thresholds and rates that are tried at every n
-MOST_SEEDS = 1000  # that an n may have for its scores
-_TUNING_SEEDS, _VALIDATION = 5, 2**31  # how many seeds settings are compared on, and where they start
-FIRST = 64  # examples that are tried first
+SETTINGS = tuple(itertools.product((1.0, 2.0, 4.0, 8.0), (0.3, 1.0, 3.0, 10.0)))  # thresholds and rates that are tried at every n
+_TUNING_SEEDS = 5  # that settings are compared on
+FIRST, MOST = 64, 2**20  # examples that are tried first, and that may be asked for
 # What theory claims of the dynamic signal, without its constants: (patches, dimension) to examples.
 CLAIMS: dict[str, dict[str, Callable[[int, int], float]]] = {
     'shared': {'k + d': lambda k, d: k + d},
@@ -53,8 +54,8 @@ class Cell:
 
     @property
     def arm(self) -> str:
-        """The model: workers start with models of their own."""
-        return self.config.model
+        """Each is its own: no two share a program."""
+        return self.name
 
     @property
     def name(self) -> str:
@@ -79,42 +80,47 @@ def work(
 
 
 def searched(experiment: str, cell: Cell, on_progress: Callable[[float], None]) -> Iterator[tuple[dict[str, Any], list, dict]]:
-    """The row of a search: all its points, and the setting that was best on validation examples at each of them."""
+    """The row of a search: all its points, with the accuracies of every training in every setting; or the error that ended it."""
     import jax
 
     from cnn_research import learners
 
-    c, started = cell.config, time.perf_counter()
-    tried: dict[int, dict[str, float]] = {}
+    c, started, tried = cell.config, time.perf_counter(), itertools.count()
     learning = learners.Learning(c.task, c.model, c.patches, c.dimension)
 
-    def scores(n: int) -> list[float]:
-        on_progress(len(tried) / (len(tried) + 6))
+    def trained(n: int) -> needed.Point:
+        on_progress(1 - 6 / (6 + next(tried)))
+        seeds = {
+            what: [_seed(cell.name, what, n, i) for i in range(count)] for what, count in (('score', c.seeds), ('tune', _TUNING_SEEDS))
+        }
+        found = {what: np.stack([learners.evaluated(learning, n, seed, c.sigma, SETTINGS) for seed in own]) for what, own in seeds.items()}
+        return needed.Point(n, found['score'], found['tune'])
 
-        first = _VALIDATION + _TUNING_SEEDS * n
-        validated = [learners.evaluated(learning, n, first + i, c.sigma, SETTINGS) for i in range(_TUNING_SEEDS)]
-        best = SETTINGS[int(np.argmax(np.mean(validated, axis=0)))]
-        tried[n] = dict(zip(('threshold', 'rate'), best))
-        return [float(learners.evaluated(learning, n, MOST_SEEDS * n + i, c.sigma, [best])[0]) for i in range(c.seeds)]
-
-    points = needed.search(scores, c.target, FIRST, c.most)
-    row = {
-        'experiment': experiment,
-        'cell': cell.name,
-        'arm': cell.arm,
-        'seed': 0,
-        'purpose': 'main',
-        'status': 'ok',
-        'config': c.to_json(),
-    }
-    row |= {'points': [{'n': point.n, 'accuracies': list(point.scores), **tried[point.n]} for point in points]}
+    row = {'experiment': experiment, 'cell': cell.name, 'arm': c.model, 'seed': 0, 'purpose': 'main', 'status': 'ok', 'config': c.to_json()}
+    try:
+        points = needed.search(trained, c.target, FIRST, c.most)
+        row |= {'settings': SETTINGS, 'points': [_point(point) for point in points]}
+    except Exception as e:  # anything a training can raise, out of memory included: the other searches go on
+        traceback.print_exc()
+        row |= {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}
     row |= {'jax': jax.__version__, 'device': jax.devices()[0].device_kind, 'seconds': time.perf_counter() - started}
     yield row, [], {}
 
 
+def _seed(*what: Any) -> int:
+    """A seed that no other cell, number of examples or use has, but by a chance of one in four thousand million."""
+    return int.from_bytes(hashlib.sha256('/'.join(map(str, what)).encode()).digest()[:4])
+
+
+def _point(point: needed.Point) -> dict[str, Any]:
+    """As a row holds it; accuracies have as many digits as there are examples to tell."""
+    scores, tuned = ([[round(float(score), 5) for score in seed] for seed in a] for a in (point.scores, point.tuned))
+    return {'n': point.n, 'setting': SETTINGS[point.best], 'accuracies': scores, 'tuning_accuracies': tuned}
+
+
 def found(row: Mapping[str, Any]) -> needed.Needed:
     """The examples needed, from the points of a row."""
-    points = [needed.Point(point['n'], tuple(point['accuracies'])) for point in row['points']]
+    points = [needed.Point(p['n'], np.array(p['accuracies']), np.array(p['tuning_accuracies'])) for p in row['points']]
     return needed.needed(points, row['config']['target'])
 
 
@@ -123,7 +129,8 @@ Counts = Mapping[tuple[str, int, int], needed.Needed]  # (model, patches, dimens
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, int], needed.Needed]:
     """The examples needed in every finished search."""
-    return {(row['config']['model'], row['config']['patches'], row['config']['dimension']): found(row) for row in rows}
+    done = [row for row in rows if row['status'] == 'ok']
+    return {(row['config']['model'], row['config']['patches'], row['config']['dimension']): found(row) for row in done}
 
 
 def needed_table(examples: Counts, points: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...], list[tuple]]:
@@ -137,19 +144,19 @@ def needed_table(examples: Counts, points: Sequence[tuple[int, int]]) -> tuple[t
 
 
 def shown(count: needed.Needed | None) -> str:
-    """'1,570 (1,400 to 1,760)', or 'more than 131,072'."""
+    """'1,570 (1,400 to 1,760)', 'more than 131,072', or 'at most 4'."""
     if count is None:
         return table.NONE
     if count.censored:
-        return f'more than {count.most:,}'
+        return f'more than {count.low:,.0f}' if math.isinf(count.n) else f'at most {count.n:,.0f}'
     upper = 'open' if math.isinf(count.high) else f'{count.high:,.0f}'
     return f'{count.n:,.0f} ({count.low:,.0f} to {upper})'
 
 
 def _ratio(more: needed.Needed | None, less: needed.Needed | None) -> str:
-    if more is None or less is None or less.censored:
+    if more is None or less is None or less.censored or (more.censored and more.low == 0):
         return table.NONE
-    return f'above {more.most / less.n:.1f}' if more.censored else f'{more.n / less.n:.1f}'
+    return f'above {more.low / less.high:.1f}' if more.censored else f'{more.n / less.n:.1f}'
 
 
 def exponents(examples: Counts, lines: Mapping[str, Sequence[tuple[int, int]]], claimed: bool) -> tuple[tuple[str, ...], list[tuple]]:
@@ -183,5 +190,5 @@ def marks(examples: Counts, lines: Mapping[str, Sequence[tuple[int, int]]]) -> d
         panels[label] = {}
         for model in MODELS:
             known = [(point[what == 'dimension'], examples[(model, *point)]) for point in points if (model, *point) in examples]
-            panels[label][model] = [Mark(size, c.n, c.most if c.censored else c.low, c.high) for size, c in known]
+            panels[label][model] = [Mark(size, c.n, c.low, c.high) for size, c in known]
     return panels

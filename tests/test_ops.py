@@ -21,6 +21,8 @@ CASES = {
     'many_channels': ((17, 5, 7, 9), (2, 3, 9, 3), (1, 1)),
     'few_channels_strided': ((2, 7, 8, 2), (3, 4, 2, 2), (2, 3)),
     'many_channels_strided': ((2, 7, 6, 8), (3, 3, 8, 2), (2, 1)),
+    'blocks_of_few_channels_strided': ((9, 7, 6, 2), (3, 3, 2, 4), (2, 3)),
+    'blocks_of_many_channels_strided': ((9, 7, 6, 8), (3, 2, 8, 9), (2, 3)),
 }
 EDGES = {
     'one_pixel_filter': ((3, 4, 5, 8), (1, 1, 8, 2), (1, 1)),

@@ -159,6 +159,6 @@ def test_workers_start_with_arms_of_their_own_and_all_of_them_know_every_cell(ce
     assert len(set(own)) == len(own)
 
 
-def test_a_worker_helps_with_the_shortest_cells_of_the_others():
+def test_workers_have_as_much_to_do_and_help_from_the_end():
     one, two, three, four = (sweep.Cell(arm, 0, config.Config(), macs) for arm, macs in (('a', 4), ('b', 3), ('c', 2), ('d', 1)))
-    assert sweep.shares([four, two, one, three], 2) == [[one, three, four, two], [two, four, three, one]]
+    assert sweep.shares([four, two, one, three], 2) == [[one, four, three, two], [two, three, four, one]]

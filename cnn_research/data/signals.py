@@ -2,14 +2,12 @@
 
     dynamic signal   x = sigma z + y e_patch (x) w,  y = -1 or 1 and the patch uniform         Lahoti et al. 2024, section 3
     static signal    the same with the signal always in the first patch
-    norm comparison  x = z in two halves,  y = sign(|x_1|^2 - |x_2|^2)                        Li, Zhang and Arora 2021, section 5
 
-z has independent standard normal entries, w is a unit vector, e_patch (x) w is w in one patch and zero in the others. A larger draw does
-not hold a smaller one; a learner that is to have n examples draws as many as it wants, and uses the first n.
+z has independent standard normal entries, w is a unit vector, e_patch (x) w is w in one patch and zero in the others. A learner that is to
+have n examples draws a pool of that size or more, and uses its first n.
 
-Sources: Lahoti, Karp, Winston, Singh and Li (2024), Role of locality and weight sharing in image-based tasks: a sample complexity
-separation between CNNs, LCNs, and FCNs, ICLR; Li, Zhang and Arora (2021), Why are convolutional nets more sample-efficient than
-fully-connected nets?, ICLR.
+Source: Lahoti, Karp, Winston, Singh and Li (2024), Role of locality and weight sharing in image-based tasks: a sample complexity separation
+between CNNs, LCNs, and FCNs, ICLR.
 """
 
 from typing import NamedTuple
@@ -47,10 +45,3 @@ def _signal(key: jax.Array, w: jax.Array, n: int, patches: int, sigma: ArrayLike
     y = jax.random.rademacher(jax.random.fold_in(key, 0), (n,), w.dtype)
     noise = jnp.asarray(sigma * jax.random.normal(jax.random.fold_in(key, 1), (n, patches, len(w)), w.dtype))
     return Signals(noise.at[jnp.arange(n), patch].add(y[:, None] * w), y, patch)
-
-
-def norm_comparison(key: jax.Array, n: int, half: int) -> tuple[jax.Array, jax.Array]:
-    """n examples [n, 2, half] and which half of each has the larger norm [n]: 1 the first, -1 the second."""
-    x = jax.random.normal(key, (n, 2, half))
-    first, second = jnp.sum(jnp.square(x), axis=2).T
-    return x, jnp.where(first > second, 1.0, -1.0)

@@ -38,14 +38,14 @@ Line = Mapping[str, Any]
 
 @styled
 def accuracy_against_weights(summary: Sequence[Line]) -> Figure:
-    """Test accuracy (percent, 95 % interval) against the number of weights (log scale), one labelled dot per arm.
+    """Test accuracy (percent, 95 % t interval) against the number of weights (log scale), one labelled dot per arm.
 
     summary: as `table.summarise` makes it. An arm without a finished run has no dot; the subtitle names it.
     """
     shown = [line for line in summary if line['test_accuracy_mean'] is not None and line['weights']]
     subtitle = seeds_text([line['n'] for line in shown])
     if any(line['ci95_low'] is not None for line in shown):
-        subtitle += '; bars: 95 % interval of the mean, cut at 0 and 100 %'
+        subtitle += '; bars: 95 % t interval of the mean, cut at 0 and 100 %'
     missing = [line['arm'] for line in summary if line not in shown]
     if missing:
         subtitle += f'; not shown, no finished run: {", ".join(missing)}'
@@ -94,7 +94,7 @@ def seen_against_unseen(summary: Sequence[Line], chance: float) -> Figure:
     if not has_unseen(summary):
         raise ValueError('no arm was tested at unseen positions')
     shown = [line for line in summary if line['test_accuracy_mean'] is not None]
-    subtitle = f'{seeds_text([line["n"] for line in shown])}; thin bars: 95 % interval of the mean, cut at 0 and 100 %'
+    subtitle = f'{seeds_text([line["n"] for line in shown])}; thin bars: 95 % t interval of the mean, cut at 0 and 100 %'
     missing = [line['arm'] for line in summary if line not in shown]
     subtitle += f'; not shown, no finished run: {", ".join(missing)}' if missing else ''
     figure = new_figure(1.65 + 0.36 * len(shown), 'Accuracy at positions seen and not seen in training', subtitle)

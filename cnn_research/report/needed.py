@@ -14,7 +14,7 @@ COLORS = {'shared': BLUE, 'local': '#009E73', 'dense': ORANGE}
 
 
 class Mark(NamedTuple):
-    """Examples needed at one size, with the ends of the interval: high inf is open; n inf: more than `low`, which was the most tried."""
+    """Examples needed at one size, with the ends of the interval: high inf is open. n inf: more than `low`; low 0: at most n."""
 
     size: float
     n: float
@@ -26,17 +26,18 @@ class Mark(NamedTuple):
 def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str, Sequence[Mark]]]) -> Figure:
     """A panel per size that grows (its name is the label below), in it a line per model, all on the same log scales.
 
-    Bars are intervals; a triangle is a count that was not reached.
+    Bars are intervals, with an arrow where they are open. A triangle is a bound: above it where it points up, below it where down.
     """
     figure = new_figure(4.6, title, subtitle)
     width = (WIDTH - 1.7) / len(panels)
     marks = [mark for lines in panels.values() for line in lines.values() for mark in line]
-    ends = [end for mark in marks for end in (mark.n, mark.low, mark.high) if math.isfinite(end)]
+    ends = [end for mark in marks for end in (mark.n, mark.low, mark.high) if math.isfinite(end) and end > 0]
     for i, (label, lines) in enumerate(panels.items()):
         axes = add_axes(figure, 0.75 + i * width, 0.55, WIDTH - 0.75 - (i + 1) * width + 0.35, 1.0)
+        axes.set_yscale('log')
+        axes.set_ylim(min(ends) / 1.6, max(ends) * 2)
         _draw(axes, lines, last=i == len(panels) - 1)
         axes.set_xlabel(label, loc='left')
-        axes.set_ylim(min(ends) / 1.6, max(ends) * 2)
         if i:
             axes.tick_params(labelleft=False)
         else:
@@ -46,7 +47,6 @@ def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str,
 
 def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
     axes.set_xscale('log')
-    axes.set_yscale('log')
     sizes = sorted({mark.size for line in lines.values() for mark in line})
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
@@ -55,13 +55,17 @@ def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
         axis.set_minor_locator(NullLocator())
     for model, line in lines.items():
         color = COLORS.get(model, SOFT)
-        reached = [mark for mark in line if math.isfinite(mark.n)]
-        axes.plot([mark.size for mark in reached], [mark.n for mark in reached], 'o-', color=color, ms=4)
-        for mark in reached:
-            top = mark.high if math.isfinite(mark.high) else axes.get_ylim()[1]
-            axes.plot([mark.size] * 2, [mark.low, top], color=color, lw=1)
-        beyond = [mark for mark in line if not math.isfinite(mark.n)]
-        axes.plot([mark.size for mark in beyond], [mark.low for mark in beyond], '^', color=color, ms=7, mfc='white')
+        exact = [mark for mark in line if math.isfinite(mark.n) and mark.low > 0]
+        axes.plot([mark.size for mark in exact], [mark.n for mark in exact], 'o-', color=color, ms=4)
+        for mark in exact:
+            top = min(mark.high, axes.get_ylim()[1])
+            axes.plot(
+                [mark.size] * 2, [mark.low, top], color=color, lw=1, marker=None if math.isfinite(mark.high) else '^', markevery=[1], ms=4
+            )
+        above = [mark for mark in line if math.isinf(mark.n)]
+        below = [mark for mark in line if mark.low == 0]
+        axes.plot([mark.size for mark in above], [mark.low for mark in above], '^', color=color, ms=7, mfc='white')
+        axes.plot([mark.size for mark in below], [mark.n for mark in below], 'v', color=color, ms=7, mfc='white')
         if last and line:
             end = line[-1]
             height = end.n if math.isfinite(end.n) else end.low

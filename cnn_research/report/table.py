@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from cnn_research.files import atomic_write_text
-from cnn_research.stats import RESAMPLED, Interval, holm, interquartile_mean, mean_interval, paired_difference
+from cnn_research.stats import Interval, holm, interquartile_mean, mean_interval, paired_difference
 
 Row = Mapping[str, Any]
 Summary = Sequence[Row]  # what `summarise` returns
 
 COLUMNS = (
     'arm', 'n', 'diverged', 'failed', 'refused', 'learning_rate', 'weights', 'connections', 'macs',
-    'test_accuracy_mean', 'ci95_low', 'ci95_high', 'test_accuracy_iqm',
+    'test_accuracy_mean', 'ci95_low', 'ci95_high', 'test_accuracy_iqm', 'iqm_ci95_low', 'iqm_ci95_high',
     'unseen_accuracy_mean', 'unseen_ci95_low', 'unseen_ci95_high',
     'compared_with', 'difference_in', 'difference_mean', 'difference_ci95_low', 'difference_ci95_high',
     'difference_p', 'difference_p_holm', 'difference_effect', 'difference_seeds_needed',
@@ -94,7 +94,8 @@ def _summarise_arm(arm: str, rows: list[Row]) -> dict[str, Any]:
     for keys, name in ((TEST, 'test_accuracy'), (UNSEEN, 'unseen_accuracy')):
         interval = mean_interval(_values(ok, name))
         summary.update(zip(keys, (interval.mean, interval.low, interval.high), strict=True))
-    summary['test_accuracy_iqm'] = interquartile_mean(_values(ok, 'test_accuracy')).mean
+    middle = interquartile_mean(_values(ok, 'test_accuracy'))
+    summary |= {'test_accuracy_iqm': middle.mean, 'iqm_ci95_low': middle.low, 'iqm_ci95_high': middle.high}
     for name in ('validation_accuracy', 'train_accuracy', 'test_loss', 'train_loss', 'seconds'):
         summary[f'{name}_mean'] = mean_interval(_values(ok, name)).mean
     return summary
@@ -217,20 +218,23 @@ def format_table(summary: Summary) -> str:
     columns.append(('seconds', [seconds(line['seconds_mean']) for line in summary]))
     lines = _aligned(('arm', [line['arm'] for line in summary]), columns, [troubles(line) for line in summary])
     if any(line['ci95_low'] is not None for line in summary):
-        kinds = {f'95 % {"bootstrap-t" if line["n"] >= RESAMPLED else "t"} interval' for line in summary if line['ci95_low'] is not None}
-        lines.append(f'± half the {" or ".join(sorted(kinds))} over seeds, in percentage points')
+        lines.append('± half the 95 % t interval over seeds, in percentage points')
     return '\n'.join(lines + unresolved(summary))
 
 
 def unresolved(summary: Summary) -> list[str]:
-    """A line that says which differences may be none (their interval holds zero), and how many seeds would tell; nothing where none may."""
+    """A line on the differences whose interval holds zero: with how many seeds one that is as large has an even chance to be told."""
     found = []
     for line in summary:
         low, high, needed = line['difference_ci95_low'], line['difference_ci95_high'], line['difference_seeds_needed']
         if low is not None and low <= 0 <= high:
             more = 'more than 10,000' if needed is None else f'about {max(needed, line["n"] + 1):,}'
             found.append(f'{line["arm"]} ({more})' if low < high else line['arm'])
-    return [f'not told from the arm compared with, and the seeds that such a difference would take: {", ".join(found)}'] if found else []
+    return (
+        [f'not told from the arm compared with (seeds at which a difference of that size has an even chance to be): {", ".join(found)}']
+        if found
+        else []
+    )
 
 
 def plain(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
