@@ -43,10 +43,8 @@ def patches(
         # The pixels s apart are one column of whole rows of s, so that no slice takes steps.
         rows = jnp.pad(x, [(0, -size % s if other == axis else 0) for other in range(x.ndim)])
         rows = rows.reshape(*x.shape[:axis], -(-size // s), s, *x.shape[axis + 1 :])
-        seen = [lax.index_in_dim(rows, tap % s, axis + 1, keepdims=False) for tap in range(0, k * d, d)]
-        x = jnp.concatenate(
-            [lax.slice_in_dim(a, tap // s, tap // s + positions, axis=axis) for a, tap in zip(seen, range(0, k * d, d))], axis=-1
-        )
+        seen = [lax.slice_in_dim(rows, tap // s, tap // s + positions, axis=axis) for tap in range(0, k * d, d)]
+        x = jnp.concatenate([lax.index_in_dim(a, i * d % s, axis + 1, keepdims=False) for i, a in enumerate(seen)], axis=-1)
     return x
 
 

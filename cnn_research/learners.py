@@ -22,7 +22,6 @@ from jax.typing import ArrayLike
 
 from cnn_research.data import signals
 
-MODELS = ('shared', 'local', 'dense')
 TASKS: dict[str, Callable[..., signals.Signals]] = {'dynamic_signal': signals.dynamic_signal, 'static_signal': signals.static_signal}
 STEPS, BATCH, TEST = 4000, 64, 4000  # steps of a training, examples of a step, and fresh examples that it is scored on
 _START = 3.0  # norm of a filter at the start: the threshold is tried at several shares of it

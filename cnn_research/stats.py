@@ -10,7 +10,7 @@ the runs fail. Of ten normal values it is 93.2, 89.0, 89.0 and 94.0 %. So nothin
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from scipy.special import stdtr, stdtrit
 
@@ -119,24 +119,13 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], confidence
     found = mean_interval(numbers, confidence)
     n, mean = found.n, found.mean
     if n < 2 or mean is None:
-        return Difference(*_fields(found), None, None, None)
+        return Difference(**asdict(found), p=None, effect=None, seeds_needed=None)
     deviation = _deviation(numbers)
-    if deviation == 0:
-        return Difference(*_fields(found), _p(numbers), None, None)
+    if deviation == 0:  # no spread to go by: p is the chance that all signs agree
+        return Difference(**asdict(found), p=1.0 if mean == 0 else 2.0 ** (1 - n), effect=None, seeds_needed=None)
+    p = 2 * float(stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n))))
     effect = mean / deviation * (1 - 3 / (4 * (n - 1) - 1)) if n > 2 else None
-    return Difference(*_fields(found), _p(numbers), effect, _seeds_needed(abs(mean) / deviation, confidence))
-
-
-def _fields(found: Interval) -> tuple[int, float | None, float | None, float | None]:
-    return found.n, found.mean, found.low, found.high
-
-
-def _p(numbers: Sequence[float]) -> float:
-    """Of no difference, two-sided. Where all pairs differ alike there is no spread to go by: the chance that all signs agree."""
-    n, deviation, mean = len(numbers), _deviation(numbers), math.fsum(numbers) / len(numbers)
-    if deviation == 0:
-        return 1.0 if mean == 0 else 2.0 ** (1 - n)
-    return 2 * float(stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n))))
+    return Difference(**asdict(found), p=p, effect=effect, seeds_needed=_seeds_needed(abs(mean) / deviation, confidence))
 
 
 def _seeds_needed(ratio: float, confidence: float) -> int | None:

@@ -140,15 +140,20 @@ def run_team(
             fits = train.fit_together(posed, data, [one.seed for one in team], on_progress, watch)
             results = [_result(*all_of_it, dataset.test_names) for all_of_it in zip(rows, team, fits, data)]
     except Exception as e:  # anything a training can raise, out of memory included: the other cells go on
-        traceback.print_exc()
         size = (len(team) + 1) // 2 if len(team) > 1 else 0
-        results = [(rows[0] | {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}, [], {})]
+        results = [(rows[0] | failure(e), [], {})]
     if size:
         yield from _in_parts(experiment, team, dataset, on_progress, size)
         return
     seconds = (time.perf_counter() - started) / len(team)
     for row, history, params in results:
         yield row | {'seconds': seconds}, history, params
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """What the row of a cell that raised says; the traceback goes to standard error."""
+    traceback.print_exception(error)
+    return {'status': 'failed', 'error': f'{type(error).__name__}: {error}'.splitlines()[0]}
 
 
 def _in_parts(

@@ -15,7 +15,7 @@ that was not reached within `--most` examples stays open ("more than"), in the t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -72,31 +72,32 @@ def job() -> int:
     book.create({'experiment': 'sample_efficiency', 'base': common})
     source = sweep.Source(None, None)
     sweep.run(book, 'sample_efficiency', cells, source, FLAGS.workers or sweep.default_workers(), searches.__name__)
+    rows = list(book.results().values())
     with files.writing(book.folder):
-        _write(book, lines, points)
-    return int(any(row['status'] == 'failed' for row in book.results().values()))
+        _write(book.folder, rows, lines, points)
+    return int(any(row['status'] == 'failed' for row in rows))
 
 
-def _write(book: ledger.Ledger, lines: dict, points: Sequence[tuple[int, int]]) -> None:
+def _write(folder: Path, rows: Sequence[Mapping], lines: dict, points: Sequence[tuple[int, int]]) -> None:
     """Print the tables, and write them and the figure to the study's folder."""
     from cnn_research.report import needed, style, table
     from experiments import signal_searches as searches
 
-    examples = searches.counts(list(book.results().values()))
+    examples = searches.counts(rows)
     needed_by = searches.needed_table(examples, points)
     exponents = searches.exponents(examples, lines, claimed=FLAGS.dataset == 'dynamic_signal')
     title = f'examples that {FLAGS.dataset} takes for an accuracy of {100 * FLAGS.target:g} %, sigma {FLAGS.sigma:g}, with 95 % intervals'
     print(f'\n{title}\n{table.plain(*needed_by)}')
     if exponents[1]:
         print(f'\nexponents of that, and those of the claimed formula on the same sizes\n{table.plain(*exponents)}')
-    table.write_plain_csv(book.folder / 'needed.csv', *needed_by)
-    table.write_plain_csv(book.folder / 'exponents.csv', *exponents)
+    table.write_plain_csv(folder / 'needed.csv', *needed_by)
+    table.write_plain_csv(folder / 'exponents.csv', *exponents)
     figure = needed.examples_needed(
         f'Examples needed for {100 * FLAGS.target:g} % ({FLAGS.dataset.replace("_", " ")}, sigma {FLAGS.sigma:g})',
         'bars: 95 % intervals; triangles: more, or fewer, than that', searches.marks(examples, lines),
     )  # fmt: skip
-    (book.folder / 'figures').mkdir(exist_ok=True)
-    path = Path(book.folder) / 'figures' / 'examples_needed.svg'
+    (folder / 'figures').mkdir(exist_ok=True)
+    path = folder / 'figures' / 'examples_needed.svg'
     files.atomic_write_text(path, style.figure_svg(figure))
     print(f'\n{path} shows this.')
 

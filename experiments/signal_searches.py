@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,7 +82,7 @@ def searched(experiment: str, cell: Cell, on_progress: Callable[[float], None]) 
     """The row of a search: all its points, with the accuracies of every training in every setting; or the error that ended it."""
     import jax
 
-    from cnn_research import learners
+    from cnn_research import learners, worker
 
     c, started, tried = cell.config, time.perf_counter(), itertools.count()
     learning = learners.Learning(c.task, c.model, c.patches, c.dimension)
@@ -101,8 +100,7 @@ def searched(experiment: str, cell: Cell, on_progress: Callable[[float], None]) 
         points = needed.search(trained, c.target, FIRST, c.most)
         row |= {'settings': SETTINGS, 'points': [_point(point) for point in points]}
     except Exception as e:  # anything a training can raise, out of memory included: the other searches go on
-        traceback.print_exc()
-        row |= {'status': 'failed', 'error': f'{type(e).__name__}: {e}'.splitlines()[0]}
+        row |= worker.failure(e)
     row |= {'jax': jax.__version__, 'device': jax.devices()[0].device_kind, 'seconds': time.perf_counter() - started}
     yield row, [], {}
 

@@ -79,7 +79,7 @@ def reference(learning, weights, x, threshold):
     return total
 
 
-@pytest.mark.parametrize('model', learners.MODELS)
+@pytest.mark.parametrize('model', searches.MODELS)
 def test_the_output_is_the_sum_of_soft_thresholds(model):
     learning = learners.Learning('dynamic_signal', model, PATCHES, DIMENSION)
     random = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_the_output_is_the_sum_of_soft_thresholds(model):
     assert np.prod(learning.shape) == {'dense': 180, 'local': 30, 'shared': 5}[model]
 
 
-@pytest.mark.parametrize('model', learners.MODELS)
+@pytest.mark.parametrize('model', searches.MODELS)
 def test_settings_together_are_each_alone(model, monkeypatch):
     monkeypatch.setattr(learners, 'STEPS', 400)
     jax.clear_caches()
@@ -353,7 +353,7 @@ def test_a_search_that_fails_is_a_row_and_the_others_go_on(monkeypatch, capsys):
 
 
 def test_no_two_trainings_share_a_seed():
-    names = [searches.Cell(searches.Search('dynamic_signal', m, k, 8, 0.2, 0.9, 2, 256)).name for m in learners.MODELS for k in (8, 16)]
+    names = [searches.Cell(searches.Search('dynamic_signal', m, k, 8, 0.2, 0.9, 2, 256)).name for m in searches.MODELS for k in (8, 16)]
     seeds = [searches._seed(name, what, n, i) for name in names for what in ('score', 'tune') for n in (64, 128) for i in range(20)]
     assert len(set(seeds)) == len(seeds) and max(seeds) < 2**32
 
