@@ -25,36 +25,37 @@ forward pass, two thirds of that for a first layer) over that of a matrix produc
 %. `roofline.svg` shows the same against the bytes that the work has to move.
 
 Own time over the peer's (PyTorch eager or compiled, whichever is fastest), medians of 7 rounds, jax 0.10.2, flax 0.12.8, on two machines of
-two cores: one with AVX2 (75 GFLOP/s in matrix products of a thread; PyTorch 2.13.0), and one with AVX-512 and slow memory (126 GFLOP/s, 12
+two cores: one with AVX2 (75 GFLOP/s in matrix products of a thread; PyTorch 2.13.0), and one with AVX-512 and slow memory (142 GFLOP/s, 15
 GB/s in copies; PyTorch 2.14.1):
 
                                         AVX2, 1 thread   2 threads        AVX-512, 1 thread   2 threads
     step                                Flax  PyTorch   Flax  PyTorch     Flax  PyTorch      Flax  PyTorch
-    32 and 64 maps, 256 hidden          0.33   0.68     0.32   0.70       0.34   0.75        0.40   1.08
-    base of weight_sharing              0.35   0.97     0.37   1.14       0.35   1.03        0.42   1.44
-    base of filter_size                 0.30   0.83     0.32   1.41       0.31   0.81        0.36   1.11
-    base of dense_replacement           0.41   1.08     0.39   0.95       0.37   0.88        0.43   1.23
+    32 and 64 maps, 256 hidden          0.33   0.68     0.32   0.70       0.33   0.74        0.33   0.96
+    base of weight_sharing              0.35   0.97     0.37   1.14       0.38   1.12        0.40   1.03
+    base of filter_size                 0.30   0.83     0.32   1.41       0.27   0.86        0.29   1.17
+    base of dense_replacement           0.41   1.08     0.39   0.95       0.39   1.21        0.40   1.19
 
     layer                          ConvLocal  PyTorch   ...               ConvLocal  PyTorch
-    convolution 3 x 3                     –    0.80      –    1.05           –     1.35        –    1.87
-    convolution 5 x 5                     –    0.36      –    0.49           –     0.80        –    1.06
-    convolution 7 x 7                     –    0.24      –    0.32           –     0.56        –    0.66
-    convolution 11 x 11                   –    0.14      –    0.16           –     0.34        –    0.41
-    locally connected                  0.15    0.53   0.11    0.55        0.18     0.50     0.12    0.53
+    convolution 3 x 3                     –    0.80      –    1.05           –     1.13        –    1.55
+    convolution 5 x 5                     –    0.36      –    0.49           –     0.63        –    0.78
+    convolution 7 x 7                     –    0.24      –    0.32           –     0.40        –    0.50
+    convolution 11 x 11                   –    0.14      –    0.16           –     0.25        –    0.31
+    locally connected                  0.15    0.53   0.11    0.55        0.15     0.45     0.10    0.58
 
     layer, times the 3 x 3 convolution here
-    locally connected                  2.4 to 2.6                          3.2 to 3.4
-    tiled, period 2                    1.7 to 2.3                          2.0 to 2.6
-    low rank, 2 kernels                2.1 to 2.4                          2.6
+    locally connected                  2.4 to 2.6                          3.3 to 3.4
+    tiled, period 2                    1.7 to 2.3                          1.9 to 2.8
+    low rank, 2 kernels                2.1 to 2.4                          2.3 to 2.8
 
 Share of the peak on the first machine: 71 % for the step of 32 and 64 maps, 43 % for that of 16 and 32 (filter_size) and 16 % where maps
-are 8 and 16; on the second one 44, 25 and 10 %: there memory, not multiplication, is the limit. Workers of a sweep have one thread each.
+are 8 and 16; on the second one 54, 31 and 12 %: there memory, not multiplication, is the limit. Workers of a sweep have one thread each.
 
-On the second machine: `--help` 0.4 s; until the first training step 6.9 s, 4.5 s with kept programs; two seeds by two workers 1.01 times
-as long as one by one; weight_sharing, filter_size and dense_replacement on digits 112, 146 and 82 s, 94, 99 and 58 s with kept programs,
-and at most 0.9 GB; a training program takes 1.4 s to compile (the step of Flax 1.0 s) and 0.4 s to be read. Time grows with the filter as
-its side to the power 0.4, with the side of the image to 2.4, the batch to 1.1, the channels to 1.4; several seeds in one program cost a
-CPU 1.5 to 2.5 times what they cost one by one. The whole command takes 48 minutes.
+On the second machine: `--help` 0.3 s; until the first training step 4.8 s, 3.1 s with kept programs; two seeds by two workers 1.00 times
+as long as one by one; weight_sharing, filter_size and dense_replacement on digits 78, 98 and 60 s, 70, 75 and 45 s with kept programs, and
+at most 0.75 GB; a training program takes 1.0 s to compile (the step of Flax 0.8 s) and 0.25 s to be read. Time grows with the filter as its
+side to the power 0.4, with the side of the image to 2.3, the batch to 1.1, the channels to 1.3; several seeds in one program cost a CPU 1.5
+to 2.6 times what they cost one by one. The whole command takes 36 minutes. (On another day of this machine, 126 GFLOP/s and 12 GB/s, the
+step took 0.75 and 1.08 of PyTorch's time on one and two threads, and everything 48 minutes.)
 
 What else was tried, in multiples of the time of the 3 x 3 convolution (one thread, all asked in turn, medians of 5 rounds):
 
