@@ -166,7 +166,9 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How it is learned. `warmup` is the share of all steps over which the rate rises linearly.
+    """How it is learned. An epoch is so many `passes` over the training images, and ends with a look at the validation images.
+
+    `warmup` is the share of all steps over which the rate rises linearly.
 
     Weight decay is decoupled, but for Adadelta, where it is added to the gradient. With `patience`, training ends when the validation loss
     has had no new minimum for so many epochs, and the state of the minimum is what it ends with.
@@ -178,6 +180,7 @@ class TrainConfig:
     """
 
     epochs: int = 10
+    passes: int = 1
     batch_size: int = 128
     optimizer: str = 'adam'
     learning_rate: float = 3e-3
@@ -193,6 +196,7 @@ class TrainConfig:
 
     def __post_init__(self):
         errors.positive('epochs', self.epochs)
+        errors.positive('passes', self.passes)
         errors.positive('batch_size', self.batch_size)
         member('optimizer', self.optimizer, OPTIMIZERS)
         member('schedule', self.schedule, SCHEDULES)

@@ -132,13 +132,17 @@ def init(program: Program, seed: jax.Array) -> State:
 
 
 def epoch_order(program: Program, setting: Setting, seed: jax.Array, epoch: jax.Array) -> jax.Array:
-    """The order of the training images in an epoch: a pure function of (seed, epoch, train_size).
+    """The order of the training images in the passes of an epoch: a pure function of (seed, epoch, train_size).
 
-    int32 [available], of which the first train_size are a permutation of 0 ... train_size - 1 and the rest is not used: those of all
-    available images that are smaller, in the order in which they come.
+    int32 [passes * ordered], for every pass a permutation of 0 ... train_size - 1, and then the rest, which is not used: those of all
+    numbers that are smaller than train_size, in the order in which they come.
     """
-    order = jax.random.permutation(at_step(seed, ORDER, epoch), program.available)
-    return order[jnp.argsort(order >= setting.train_size, stable=True)]
+
+    def of_pass(number: jax.Array) -> jax.Array:
+        order = jax.random.permutation(at_step(seed, ORDER, number), program.ordered)
+        return order[jnp.argsort(order >= setting.train_size, stable=True)]
+
+    return jax.vmap(of_pass)(epoch * program.passes + jnp.arange(program.passes)).reshape(-1)
 
 
 def placed(program: Program, raw: Array, corners: Array | None) -> Array:
@@ -216,7 +220,8 @@ def chunk(
 
     def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
-        chosen = data.draw[jax.lax.dynamic_slice_in_dim(order, (first + i) * size, size)]
+        passed, batch = jnp.divmod(first + i, setting.train_size // size)
+        chosen = data.draw[jax.lax.dynamic_slice_in_dim(order, passed * program.ordered + batch * size, size)]
         x = pixels(data.scale, drawn(program, data, chosen, seed, state.step))
         state, metrics = step(program, setting, state, x, data.pool.labels[chosen])
         return state, total + metrics

@@ -1,107 +1,85 @@
-"""One hidden layer on signals, dense, local or shared, trained by plain stochastic gradient descent: the learners that theory speaks of.
+"""Small trainings by the hundred: what learners of the generated tasks have in common, and the gradient descent they all go through."""
 
-    dense    f(x) = sum_j phi(sum_pi W[j, p, i] x[p, i])     a unit per patch, each of which sees all patches
-    local    f(x) = sum_p phi(sum_i W[p, i] x[p, i])         a filter per patch
-    shared   f(x) = sum_p phi(sum_i w[i] x[p, i])            one filter for all patches
-
-with phi(u) = relu(u - b) - relu(-u - b), which is silent about what is smaller than the threshold b (Lahoti et al. 2024, section 3). No
-adaptive optimizer: the lower bounds are for algorithms that treat all directions alike, such as gradient descent from a Gaussian start.
-
-In training the threshold rises from zero over the first half of the steps. With all of it from the start, a filter that begins the wrong
-way round shrinks until it is silent about everything, and has no gradient any more: one in ten shared filters, whatever n is.
-"""
-
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.typing import ArrayLike
 
-from cnn_research.data import signals
-
-TASKS: dict[str, Callable[..., signals.Signals]] = {'dynamic_signal': signals.dynamic_signal, 'static_signal': signals.static_signal}
 STEPS, BATCH, TEST = 4000, 64, 4000  # steps of a training, examples of a step, and fresh examples that it is scored on
-_START = 3.0  # norm of a filter at the start: the threshold is tried at several shares of it
-_PURPOSES = 5  # of a seed: the direction, the examples, fresh ones, the start, the batches
+
+Settings = tuple[tuple[float, ...], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Learning:
-    """A task and a model: what is learned by which layer, in how many patches of which dimension."""
-
-    task: str
-    model: str
-    patches: int
-    dimension: int
+class Learner(Protocol):
+    """A task of some size and a model that learns it: a frozen dataclass, whose fields say everything."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the layer's weights."""
-        return {
-            'dense': (self.patches, self.patches, self.dimension),
-            'local': (self.patches, self.dimension),
-            'shared': (self.dimension,),
-        }[self.model]
+    def task(self) -> str:
+        """What is learned: the name of a data set."""
+        ...
 
     @property
-    def fan_in(self) -> int:
-        """How many numbers a unit sees."""
-        return self.patches * self.dimension if self.model == 'dense' else self.dimension
+    def model(self) -> str:
+        """What learns, unique in its task."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """How large the task is."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The hyper-parameters that are tried, as tuples of numbers; as many for every model of a task."""
+        ...
+
+    @property
+    def effort(self) -> int:
+        """How long a training takes beside others, roughly."""
+        ...
+
+    def available(self, source: Any) -> int:
+        """The most examples that there are."""
+        ...
+
+    def evaluated(self, n: int, seed: int, source: Any) -> np.ndarray:
+        """The accuracies [S] on fresh examples of trainings on the same n examples, in all settings; the seed draws everything anew."""
+        ...
 
 
-def phi(u: jax.Array, threshold: ArrayLike) -> jax.Array:
-    """The soft threshold: u, moved towards zero by the threshold, and zero up to it."""
-    return jax.nn.relu(u - threshold) - jax.nn.relu(-u - threshold)
+def descended(
+    loss: Callable[..., jax.Array],
+    start: Any,
+    rates: jax.Array,
+    others: Any,
+    optimizer: optax.GradientTransformation,
+    order: jax.Array,
+    n: ArrayLike,
+) -> Any:
+    """Parameters [S, ...] after `STEPS` steps from the same start, on the same batches, at rates [S] that fall to zero along a cosine.
 
-
-def output(learning: Learning, weights: jax.Array, x: jax.Array, threshold: ArrayLike) -> jax.Array:
-    """f [n] of examples [n, patches, dimension]; its sign is the answer."""
-    # Products, no sums of products: XLA for CPUs (jax 0.10.2) computes a sum within a sum wrongly for a stack of thresholds.
-    if learning.model == 'dense':
-        units = x.reshape(len(x), -1) @ weights.reshape(len(weights), -1).T
-    else:
-        units = jnp.einsum('npi,pi->np', x, weights) if learning.model == 'local' else x @ weights
-    return jnp.sum(phi(units, threshold), axis=1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def accuracies(
-    learning: Learning, pool: int, seed: ArrayLike, n: ArrayLike, sigma: ArrayLike, rates: jax.Array, thresholds: jax.Array
-) -> jax.Array:
-    """The accuracy [S] on fresh examples of trainings on the same n examples, the first of `pool`, at rates and thresholds [S].
-
-    The seed draws the task's direction, the examples, the start and the batches, all anew, and the same for all S. The logistic loss is
-    followed downhill for `STEPS` steps of `BATCH` examples, at a rate that falls to zero along a cosine. A learner that is silent about an
-    example is wrong about it. All numbers of examples share a program, up to the pool.
+    loss: of (parameters, what `others` [S, ...] says of a setting, share of the steps done, the batch's indices, each below n).
+    optimizer: turns a gradient into a direction; the step is its negative times the rate. order: the key that batches are drawn with.
     """
-    direction, drawn, tested, start, order = (jax.random.fold_in(jax.random.key(seed), purpose) for purpose in range(_PURPOSES))
-    w = signals.direction(direction, learning.dimension)
-    draw = functools.partial(TASKS[learning.task], w=w, patches=learning.patches, sigma=sigma)
-    examples, fresh = draw(drawn, n=pool), draw(tested, n=TEST)
-    weights = _START / np.sqrt(learning.fan_in) * jax.random.normal(start, learning.shape)
 
-    def loss(weights: jax.Array, threshold: jax.Array, batch: jax.Array) -> jax.Array:
-        return jnp.mean(jax.nn.softplus(-examples.y[batch] * output(learning, weights, examples.x[batch], threshold)))
+    def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        batch, done = jax.random.randint(jax.random.fold_in(order, i), (BATCH,), 0, n), i / STEPS
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * done))
 
-    def step(i: jax.Array, weights: jax.Array) -> jax.Array:
-        batch = jax.random.randint(jax.random.fold_in(order, i), (BATCH,), 0, n)
-        falling, risen = 0.5 * (1 + jnp.cos(jnp.pi * i / STEPS)), jnp.minimum(2 * i / STEPS, 1)
-        return jax.vmap(lambda w, rate, b: w - rate * falling * jax.grad(loss)(w, risen * b, batch))(weights, rates, thresholds)
+        def one(params: Any, state: Any, rate: jax.Array, other: Any) -> tuple[Any, Any]:
+            directions, state = optimizer.update(jax.grad(loss)(params, other, done, batch), state, params)
+            return jax.tree.map(lambda p, d: p - rate * falling * d, params, directions), state
 
-    weights = jax.lax.fori_loop(0, STEPS, step, jnp.broadcast_to(weights, (len(rates), *weights.shape)))
-    answers = jax.vmap(lambda w, b: output(learning, w, fresh.x, b))(weights, thresholds)
-    return jnp.mean(fresh.y * answers > 0, axis=1)
+        return jax.vmap(one)(*carry, rates, others)
+
+    params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(rates), *leaf.shape)), start)
+    return jax.lax.fori_loop(0, STEPS, step, (params, jax.vmap(optimizer.init)(params)))[0]
 
 
 def pool_for(n: int) -> int:
     """The power of two that holds n examples: few programs serve every n."""
     return 1 << max(n - 1, 1).bit_length()
-
-
-def evaluated(learning: Learning, n: int, seed: int, sigma: float, settings: Sequence[tuple[float, float]]) -> np.ndarray:
-    """`accuracies` [S] for settings of (threshold, rate)."""
-    thresholds, rates = np.array(settings, np.float32).T
-    return np.asarray(accuracies(learning, pool_for(n), np.uint32(seed), np.int32(n), sigma, rates, thresholds))

@@ -54,8 +54,8 @@ class Needed:
     """The examples needed, n, with a 95 % interval [low, high].
 
     Counts that were not found stay censored: n is inf where `most` examples were not enough (low says how many are not), and `least`,
-    the fewest tried, where those were, with a low of 0. high is inf where chance alone may have made `most` enough. seeds: scores at a
-    point, at least. resamples: n from resampled trainings, likewise.
+    the fewest tried, where those were, with a low of 0. high is inf where chance alone may have made `most` enough. seeds: scores at the
+    points on both sides, at least. resamples: n from resampled trainings, likewise.
     """
 
     n: float
@@ -70,6 +70,14 @@ class Needed:
     def censored(self) -> bool:
         """Whether it is known only that n lies above `most`, or not above `least`."""
         return math.isinf(self.n) or self.n <= self.least
+
+
+class Ratio(NamedTuple):
+    """How many times as many examples, with a 95 % interval; value inf: it is known only that it is above `low`. low 0, high inf: open."""
+
+    value: float
+    low: float
+    high: float
 
 
 class Exponent(NamedTuple):
@@ -134,7 +142,8 @@ def needed(points: Sequence[Point], target: float) -> Needed:
     random = np.random.default_rng(_SEED)
     best = float(_crossings(np.array([[point.mean for point in points]]), weights, at, target)[0])
     found = _crossings(np.stack([point.resampled(random, _RESAMPLES) for point in points], axis=1), weights, at, target)
-    fewest, reached = int(weights.min()), found[np.isfinite(found)]
+    beside = int(np.clip(np.searchsorted(at, best), 1, len(at) - 1))  # the points that the count lies between
+    fewest, reached = int(weights[beside - 1 : beside + 1].min()), found[np.isfinite(found)]
     half = _WIDER * _half(reached, fewest)
     lowest = min(float(np.quantile(found, _OPEN, method='lower')), at[-1])  # the most that was tried, if it was hardly ever reached
     low = math.exp(min(best - half, lowest)) if best > at[0] else 0.0
@@ -142,6 +151,17 @@ def needed(points: Sequence[Point], target: float) -> Needed:
     high = math.inf if is_open else math.exp(best + half)
     n = math.exp(best) if math.isfinite(best) else math.inf
     return Needed(n if best > at[0] else points[0].n, low, high, points[0].n, points[-1].n, fewest, np.exp(found))
+
+
+def ratio(more: Needed, less: Needed) -> Ratio | None:
+    """The examples `more` as a multiple of `less`, two counts that are independent; None where censoring leaves nothing to say."""
+    if math.isinf(less.n) or more.low == 0:
+        return None
+    if more.censored or less.censored:
+        return Ratio(math.inf, more.low / less.high, math.inf) if math.isfinite(less.high) else None
+    halves = [_WIDER * _half(np.log(count.resamples[np.isfinite(count.resamples)]), count.seeds) for count in (more, less)]
+    value, factor = more.n / less.n, math.exp(math.hypot(*halves))
+    return Ratio(value, 0.0 if math.isinf(less.high) else value / factor, math.inf if math.isinf(more.high) else value * factor)
 
 
 def _half(resampled: Sequence[float] | np.ndarray, seeds: int) -> float:

@@ -25,6 +25,8 @@ class Program:
     image: tuple[int, int, int]  # what the network sees: (H, W, C)
     num_classes: int
     available: int  # training images of the data set, of which a problem may use a part
+    ordered: int  # numbers of which a pass is a random order; those of images that a problem does not use are left out
+    passes: int
     batch_size: int
     optimizer: str
     schedule: str
@@ -60,14 +62,16 @@ class Problem:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches per epoch; the images left over change with the order of every epoch."""
-        return self.train_size // self.batch_size
+        """Whole batches per epoch; the images left over change with the order of every pass."""
+        return self.config.train.passes * (self.train_size // self.batch_size)
 
     @property
     def program(self) -> Program:
         """What is compiled for it."""
         c, train = self.config, self.config.train
-        sizes = (self.image, self.num_classes, self.available, self.batch_size)
+        # Many passes are ordered at once, so few images should not be picked out of many: sizes up to a power of two share a program.
+        ordered = self.available if train.passes == 1 else min(self.available, 1 << (self.train_size - 1).bit_length())
+        sizes = (self.image, self.num_classes, self.available, ordered, train.passes, self.batch_size)
         return Program(c.model, *sizes, train.optimizer, train.schedule, train.weight_decay > 0, train.shift, train.flip)
 
     @property
@@ -139,14 +143,14 @@ def make(c: config.Config, dataset: Dataset, memory: int | None = None) -> Probl
 
 
 def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
-    """The splits in host memory. The training draw of a seed is nested: a smaller train_size gives a subset of a larger one.
+    """The splits in host memory. The training draw of a seed is `nested`: a smaller train_size gives a subset of a larger one.
 
     Pixels are to be divided by the training images' root mean square (per channel) and nothing is subtracted: black stays 0, so that
     background, canvas and zero padding look the same to a filter.
     """
     draw = np.arange(problem.available, dtype=np.int32)
     if problem.train_size < problem.available:
-        draw = np.random.RandomState(seed).permutation(problem.available).astype(np.int32)
+        draw = nested(dataset.train_labels, seed)
     chosen = draw[: problem.train_size]
     seen, unseen = _positions(problem.config.data, dataset)
     images = dataset.train_images[chosen]
@@ -161,6 +165,16 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
         positions=seen,
         scale=(1 / np.sqrt(np.maximum(square, 1e-12))).astype(np.float32),
     )
+
+
+def nested(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A random order of the examples, int32 [N], of which every beginning has all classes in their shares, but for rounding."""
+    order = np.random.RandomState(seed).permutation(len(labels)).astype(np.int32)
+    shuffled, place = labels[order], np.empty(len(labels))
+    for label in np.unique(labels):
+        own = np.flatnonzero(shuffled == label)
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return order[np.argsort(place, kind='stable')]
 
 
 def _positions(data: config.DataConfig, dataset: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -48,13 +48,15 @@ class Cell:
     @property
     def name(self) -> str:
         """What the cell is called in every file: safe as a file name, unique in its study."""
-        rate = '' if self.purpose == 'main' else f'-{self.purpose}-{self.config.train.learning_rate:g}'
+        t = self.config.train
+        rate = '' if self.purpose == 'main' else f'-{self.purpose}-{t.learning_rate:g}' + f'-decay{t.weight_decay:g}' * (t.weight_decay > 0)
         return f'{self.arm}-seed{self.seed}{rate}'
 
     @property
     def effort(self) -> int:
-        """Multiply-adds per image and epoch, as a measure of how long it takes beside others; each cell costs something at least."""
-        return (self.macs + 100_000) * self.config.train.epochs
+        """Multiply-adds of all passes, as a measure of how long it takes beside others; each cell costs something at least."""
+        images = self.config.train.epochs * self.config.train.passes * (self.config.data.train_size or 1)
+        return (self.macs + 100_000) * images
 
 
 def missing(book: ledger.Ledger, cells: Iterable[Any], memory: int | None = None) -> list[Any]:

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from cnn_research.report.style import BLUE, ORANGE, SOFT, WIDTH, add_axes, label_y, new_figure, short_count, styled
+from cnn_research.report import places
+from cnn_research.report.style import BLUE, ORANGE, WIDTH, add_axes, label_y, new_figure, short_count, styled
 
-COLORS = {'shared': BLUE, 'local': '#009E73', 'dense': ORANGE}
+COLORS = {'shared': BLUE, 'local': places.COLORS[2], 'dense': ORANGE}  # other models: the palette's, in their order
 
 
 class Mark(NamedTuple):
@@ -53,8 +54,8 @@ def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    for model, line in lines.items():
-        color = COLORS.get(model, SOFT)
+    for palette, (model, line) in zip(places.COLORS, lines.items()):
+        color = COLORS.get(model, palette)
         exact = [mark for mark in line if math.isfinite(mark.n) and mark.low > 0]
         axes.plot([mark.size for mark in exact], [mark.n for mark in exact], 'o-', color=color, ms=4)
         for mark in exact:
