@@ -9,7 +9,9 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-STEPS, BATCH, TEST = 4000, 64, 4000  # steps of a training, examples of a step, and fresh examples that it is scored on
+STEPS, PASSES = 4000, 16  # of a training, at least: with fewer passes over many examples, steps would be what is missing
+BATCH, TEST = 64, 4000  # examples of a step, and fresh examples that a training is scored on
+MOST = 2**17  # examples that a training may have
 
 Settings = tuple[tuple[float, ...], ...]
 
@@ -46,8 +48,11 @@ class Learner(Protocol):
         """The most examples that there are."""
         ...
 
-    def evaluated(self, n: int, seed: int, source: Any) -> np.ndarray:
-        """The accuracies [S] on fresh examples of trainings on the same n examples, in all settings; the seed draws everything anew."""
+    def evaluated(self, n: int, seed: int, source: Any, tuning: bool) -> np.ndarray:
+        """The accuracies [S] of trainings on the same n examples, in all settings; the seed draws everything anew.
+
+        tuning: whether they are to choose a setting by, and must not see what others are scored on.
+        """
         ...
 
 
@@ -60,14 +65,18 @@ def descended(
     order: jax.Array,
     n: ArrayLike,
 ) -> Any:
-    """Parameters [S, ...] after `STEPS` steps from the same start, on the same batches, at rates [S] that fall to zero along a cosine.
+    """Parameters [S, ...] after training from the same start, on the same batches, at rates [S] that fall to zero along a cosine.
 
-    loss: of (parameters, what `others` [S, ...] says of a setting, share of the steps done, the batch's indices, each below n).
-    optimizer: turns a gradient into a direction; the step is its negative times the rate. order: the key that batches are drawn with.
+    There are `STEPS` steps, or as many as make `PASSES` over n examples.
+
+    loss: of (parameters, what `others` [S, ...] says of a setting, share of the steps done, the batch's indices, each below n). optimizer:
+    turns a gradient into a direction; the step is its negative times the rate. order: the key that batches are drawn with.
     """
 
+    steps = jnp.maximum(STEPS, PASSES * jnp.asarray(n) // BATCH)
+
     def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-        batch, done = jax.random.randint(jax.random.fold_in(order, i), (BATCH,), 0, n), i / STEPS
+        batch, done = jax.random.randint(jax.random.fold_in(order, i), (BATCH,), 0, n), i / steps
         falling = 0.5 * (1 + jnp.cos(jnp.pi * done))
 
         def one(params: Any, state: Any, rate: jax.Array, other: Any) -> tuple[Any, Any]:
@@ -77,7 +86,7 @@ def descended(
         return jax.vmap(one)(*carry, rates, others)
 
     params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(rates), *leaf.shape)), start)
-    return jax.lax.fori_loop(0, STEPS, step, (params, jax.vmap(optimizer.init)(params)))[0]
+    return jax.lax.fori_loop(0, steps, step, (params, jax.vmap(optimizer.init)(params)))[0]
 
 
 def pool_for(n: int) -> int:

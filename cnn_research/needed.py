@@ -1,7 +1,8 @@
 """How many examples a learner needs for a stated accuracy, with which exponent that grows, and how far both can be trusted.
 
 Sources: Barlow, Bartholomew, Bremner and Brunk (1972), Statistical inference under order restrictions, for the monotone fit; Tobin (1958),
-Estimation of relationships for limited dependent variables, Econometrica 26(1), for lines through censored points.
+Estimation of relationships for limited dependent variables, Econometrica 26(1), for lines through censored points; Hestness et al. (2017),
+Deep learning scaling is predictable, empirically, for what lies between points.
 """
 
 import dataclasses
@@ -20,13 +21,14 @@ _RESAMPLES = 500
 _SEED = 1958
 _WIDER = 1.1  # what a count's interval lacks, for the best of ten points is chosen by the same scores: see the coverage tests
 _ON = 1e-9  # a logarithm this close to a bound lies on it
+_FINEST = 1e-4  # errors are told apart down to this
 _OPEN = 0.025  # with more of the resamples than this censored, an interval has no upper end
 
 
 class Point(NamedTuple):
-    """Accuracies of independent trainings on n examples each: scores [seeds, settings], and, of other seeds, tuned [seeds, settings].
+    """Accuracies of trainings on n examples each: scores [seeds, settings], and, of other seeds, tuned [seeds, settings].
 
-    Every training is made in all settings; the one that counts is that with the best mean of `tuned`.
+    They are taken as independent. Every training is made in all settings; the one that counts is that with the best mean of `tuned`.
     """
 
     n: int
@@ -128,8 +130,9 @@ def search(trained: Callable[[int], Point], target: float, first: int, most: int
 def needed(points: Sequence[Point], target: float) -> Needed:
     """Where a rising curve through the mean scores passes `target`.
 
-    The means are fitted by the nearest curve that never falls, weighted by their numbers of scores, and the curve is read between points
-    along log n. The interval is Student's of log n, its deviation that over trainings drawn again, with replacement, at every n.
+    The means are fitted by the nearest curve that never falls, weighted by their numbers of scores, and between points the error is taken
+    for a power of n, as errors are (Hestness et al. 2017). The interval is Student's of log n, its deviation that over
+    trainings drawn again, with replacement, at every n.
 
     Raises:
       ValueError: fewer than two points, or a point with fewer than two scores.
@@ -154,7 +157,10 @@ def needed(points: Sequence[Point], target: float) -> Needed:
 
 
 def ratio(more: Needed, less: Needed) -> Ratio | None:
-    """The examples `more` as a multiple of `less`, two counts that are independent; None where censoring leaves nothing to say."""
+    """The examples `more` as a multiple of `less`; None where censoring leaves nothing to say.
+
+    The two are taken as independent: where their trainings share draws of data, the interval is wider than it need be.
+    """
     if math.isinf(less.n) or more.low == 0:
         return None
     if more.censored or less.censored:
@@ -182,8 +188,9 @@ def _crossings(means: np.ndarray, weights: np.ndarray, at: np.ndarray, target: f
     enough = rising >= target - 1e-12
     i = np.argmax(enough, axis=1)
     rows, before = np.arange(len(means)), np.maximum(i - 1, 0)
-    step = rising[rows, i] - rising[rows, before]
-    share = np.where(step > 0, (target - rising[rows, before]) / np.where(step > 0, step, 1.0), 1.0)
+    missed, left = -np.log(np.maximum(1 - rising, _FINEST)), -math.log(max(1 - target, _FINEST))
+    step = missed[rows, i] - missed[rows, before]
+    share = np.where(step > 0, (left - missed[rows, before]) / np.where(step > 0, step, 1.0), 1.0)
     return np.where(enough.any(axis=1), at[before] + (at[i] - at[before]) * np.clip(share, 0, 1), np.inf)
 
 

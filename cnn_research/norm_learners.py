@@ -3,8 +3,9 @@
     dense    f(x) = a . s(W x)                2 D units
     conv     f(x) = mean(C2 s(C1 x))          two convolutions of 3 x 3 filters, 10 maps and 1, the mean over all positions
 
-with s(u) = u^2 (quadratic) or max(u, 0) (relu). None has a bias: the label does not change with the length of x. Plain gradient descent from a Gaussian start treats all directions of the
-inputs alike, and theory has a lower bound for it; Adam sees coordinates, and is exempt (Li, Zhang and Arora 2021, theorem 5.2, section 6).
+with s(u) = u^2 (quadratic) or max(u, 0) (relu). No layer has a bias: the label does not change with the length of x. Plain gradient
+descent from a Gaussian start treats all directions of the inputs alike, and theory has a lower bound for it; Adam sees coordinates, and is
+exempt (Li, Zhang and Arora 2021, theorem 5.2, section 6).
 """
 
 import dataclasses
@@ -19,13 +20,15 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from cnn_research import data, learners, ops
+from cnn_research import data, errors, learners
 from cnn_research.data import norms
+from cnn_research.direct import pad, patches
 
 MODELS = tuple('_'.join(parts) for parts in itertools.product(('conv', 'dense'), ('quadratic', 'relu'), ('sgd', 'adam')))
 OPTIMIZERS = {'sgd': optax.identity(), 'adam': optax.scale_by_adam()}
 RATES = {'sgd': (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), 'adam': (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)}  # that are tried at every n
 _MAPS = (10, 1)
+_FEWEST = 100  # images of a split, half of them redder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,36 +65,49 @@ class Comparing:
         return 20_000 + (2 * self.inputs**2 if self.model.startswith('dense') else 4 * convolved)
 
     def available(self, source: Any) -> int:
-        """The most examples that fit, or that the data set has."""
-        return 2**20 if '/' not in self.task else len(_images(self.task.partition('/')[2], self.side, source)[0].y)
+        """As many as anyone may ask for, or as the data set has. Raises InputError for a data set that has hardly any."""
+        return learners.MOST if '/' not in self.task else min(learners.MOST, len(self._images(source)[0].y))
 
-    def evaluated(self, n: int, seed: int, source: Any = None) -> np.ndarray:
-        """The accuracies [S] at all rates."""
+    def evaluated(self, n: int, seed: int, source: Any = None, tuning: bool = False) -> np.ndarray:
+        """The accuracies [S] at all rates, on fresh noise, or on the test images of the data set, if tuning on its validation images."""
         rates, seed_, n_ = np.array(self.settings, np.float32)[:, 0], np.uint32(seed), np.int32(n)
         if '/' not in self.task:
             return np.asarray(of_noise(self, learners.pool_for(n), seed_, n_, rates))
-        train, test = _images(self.task.partition('/')[2], self.side, source)
-        return np.asarray(of_images(self, train, test, seed_, n_, rates))
+        train, validation, test = self._images(source)
+        return np.asarray(of_images(self, train, validation if tuning else test, seed_, n_, rates))
+
+    def _images(self, source: Any) -> tuple[norms.Compared, norms.Compared, norms.Compared]:
+        return _compared(self.task.partition('/')[2], self.side, source)
 
 
 @functools.lru_cache(2)
-def _images(name: str, side: int, source: Any) -> tuple[norms.Compared, norms.Compared]:
+def _compared(name: str, side: int, source: Any) -> tuple[norms.Compared, norms.Compared, norms.Compared]:
+    """Training, validation and test images of a data set."""
     dataset = data.load(name, **source._asdict())
-    return norms.of_images(dataset.train_images, side), norms.of_images(dataset.test_images, side)
+    splits = (dataset.train_images, dataset.validation_images, dataset.test_images)
+    if splits[0].shape[3] != 3:
+        raise errors.InputError(f'{name} has {splits[0].shape[3]} channel, red and green are to be compared: take a set of colour images')
+    train, validation, test = (norms.of_images(images, side) for images in splits)
+    fewest = min(len(split.y) for split in (train, validation, test))
+    if fewest < _FEWEST:
+        raise errors.InputError(
+            f'{name} has too few images with more red, or more green: {fewest} of both in a split, at least {_FEWEST} needed'
+        )
+    return train, validation, test
 
 
 def start(learning: Comparing, key: jax.Array) -> dict[str, jax.Array]:
-    """Gaussian weights, under which what goes into each layer has the variance of the inputs; one root mean square for all of a layer."""
+    """Gaussian weights, so that outputs (before the mean over positions) have a second moment of one in every model."""
+    shapes: dict[str, tuple[int, ...]]
     if learning.model.startswith('conv'):
         shapes = {f'conv_{i}': (3, 3, a, b) for i, (a, b) in enumerate(zip((2, *_MAPS), _MAPS))}
     else:
-        shapes = {'hidden': (learning.inputs, 2 * learning.inputs), 'out': (2 * learning.inputs,)}
-    # He et al. 2015: sqrt(2) makes up for what a ReLU takes away.
-    gain = 1.0 if 'quadratic' in learning.model else math.sqrt(2)
-    fan_in = {name: math.prod(shape[:-1]) if len(shape) > 1 else shape[0] for name, shape in shapes.items()}
+        shapes = {'hidden': (learning.inputs, 2 * learning.inputs), 'out': (2 * learning.inputs, 1)}
+    # relu: E s(u)^2 = 1 for u of variance 2 (He et al. 2015); quadratic: 3 for u of variance 1
+    gains = (1.0, math.sqrt(1 / 3)) if 'quadratic' in learning.model else (math.sqrt(2), 1.0)
     return {
-        name: gain / math.sqrt(fan_in[name]) * jax.random.normal(jax.random.fold_in(key, i), shape)
-        for i, (name, shape) in enumerate(shapes.items())
+        name: gain / math.sqrt(math.prod(shape[:-1])) * jax.random.normal(jax.random.fold_in(key, i), shape)
+        for i, (gain, (name, shape)) in enumerate(zip(gains, shapes.items()))
     }
 
 
@@ -99,8 +115,22 @@ def output(learning: Comparing, weights: dict[str, jax.Array], x: jax.Array) -> 
     """f [n] of examples [n, side, side, 2]; its sign is the answer."""
     activation = jnp.square if 'quadratic' in learning.model else jax.nn.relu
     if learning.model.startswith('conv'):
-        return jnp.mean(ops.shared(activation(ops.shared(x, weights['conv_0'])), weights['conv_1']), axis=(1, 2, 3))
-    return activation(x.reshape(len(x), -1) @ weights['hidden']) @ weights['out']
+        seen = patches(pad(x, (3, 3), (1, 1), 'SAME'), (3, 3))
+        maps = seen.reshape(-1, seen.shape[-1]) @ weights['conv_0'].reshape(seen.shape[-1], -1)
+        return _mean_of_convolution(activation(maps).reshape(*seen.shape[:3], -1), weights['conv_1'])
+    return (activation(x.reshape(len(x), -1) @ weights['hidden']) @ weights['out'])[:, 0]
+
+
+def _mean_of_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The mean [n] over all positions of a convolution of x [n, side, side, C] to one map, padded with zeros.
+
+    Each pixel counts with the sum of the taps under which it comes, so there is nothing to convolve.
+    """
+    side = x.shape[1]
+    position = np.arange(side)[:, None] + 1 - np.arange(3)  # [pixel, tap]: the position whose tap sees the pixel
+    reached = (position >= 0) & (position < side)
+    weights = jnp.einsum('ia,jb,abc->ijc', *(jnp.asarray(reached, x.dtype),) * 2, kernel[..., 0])
+    return x.reshape(len(x), -1) @ weights.reshape(-1) / side**2
 
 
 def _trained(
@@ -114,7 +144,7 @@ def _trained(
 
     optimizer = OPTIMIZERS[learning.model.rpartition('_')[2]]
     weights = learners.descended(loss, start(learning, first), rates, jnp.zeros_like(rates), optimizer, order, n)
-    return jax.lax.map(lambda own: jnp.mean(test.y * output(learning, own, test.x) > 0), weights)
+    return jax.lax.map(lambda own: jnp.mean(test.y * output(learning, own, jnp.asarray(test.x)) > 0), weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -169,11 +169,12 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
 
 def nested(labels: np.ndarray, seed: int) -> np.ndarray:
     """A random order of the examples, int32 [N], of which every beginning has all classes in their shares, but for rounding."""
-    order = np.random.RandomState(seed).permutation(len(labels)).astype(np.int32)
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(labels)).astype(np.int32)
     shuffled, place = labels[order], np.empty(len(labels))
     for label in np.unique(labels):
         own = np.flatnonzero(shuffled == label)
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+        place[own] = (np.arange(len(own)) + random.uniform()) / len(own)
     return order[np.argsort(place, kind='stable')]
 
 

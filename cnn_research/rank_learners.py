@@ -1,8 +1,9 @@
 """The schemes of the sharing axis on linear maps whose filters are shared to some degree, and how much of the sharing each finds.
 
 A layer learns by Adam on the mean squared error of all examples at once, from its scheme's own start. Inputs are normal and independent, so
-what it gets wrong is known exactly: the expected squared error over the variance of the outputs is |learned - true|^2 / |true|^2 of the
-two matrices.
+what it gets wrong is known exactly: the expected squared error over the variance of the outputs, both without noise, is
+|learned - true|^2 / |true|^2 of the two matrices. A rank says how many filters are mixed; of three taps no more than three are independent,
+so that low_rank:5 holds every local layer.
 """
 
 import functools
@@ -40,14 +41,13 @@ def fitted(scheme: str, rank: int, seeds: jax.Array, sigma: jax.Array, rates: ja
 def _fitted(scheme: schemes.Scheme, rank: int, seed: jax.Array, sigma: jax.Array, rate: jax.Array, decay: jax.Array) -> _Found:
     task, first = (jax.random.fold_in(jax.random.key(seed), purpose) for purpose in (0, 1))
     drawn = ranks.ranked(task, EXAMPLES, rank, sigma)
-    x = drawn.x[:, :, None, None]
     starts = sharing.initializers(scheme, GEOMETRY, nn.initializers.lecun_normal())
     shapes = scheme.shapes(GEOMETRY, 1, 1)
     params = {name: starts[name](jax.random.fold_in(first, i), shape, jnp.float32) for i, (name, shape) in enumerate(shapes.items())}
     adam = optax.scale_by_adam()
 
     def loss(params):
-        return jnp.mean(jnp.square(sharing.apply(scheme, GEOMETRY, params, x)[:, :, 0, 0] - drawn.y))
+        return jnp.mean(jnp.square(output(scheme, params, drawn.x) - drawn.y))
 
     def step(i, carry):
         params, state = carry
@@ -59,6 +59,14 @@ def _fitted(scheme: schemes.Scheme, rank: int, seed: jax.Array, sigma: jax.Array
     true, learned = matrix(drawn.filters), _matrix(scheme, params)
     wrong = jnp.sum(jnp.square(learned - true)) / jnp.sum(jnp.square(true))
     return wrong, difference(_filters(scheme, params), drawn.filters)
+
+
+def output(scheme: schemes.Scheme, params: sharing.Params, x: jax.Array) -> jax.Array:
+    """y [n, 68] of x [n, 70]: `sharing.apply`, for one channel, by the layer's filters, which costs next to nothing."""
+    if isinstance(scheme, schemes.Dense):
+        return jnp.matmul(x, _matrix(scheme, params), precision='highest')
+    filters = _filters(scheme, params)
+    return sum((filters[:, t] * x[:, t : t + ranks.POSITIONS] for t in range(ranks.TAPS)), jnp.zeros((len(x), ranks.POSITIONS)))
 
 
 def matrix(filters: jax.Array) -> jax.Array:

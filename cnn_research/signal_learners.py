@@ -28,7 +28,7 @@ from cnn_research.data import signals
 
 TASKS: dict[str, Callable[..., signals.Signals]] = {'dynamic_signal': signals.dynamic_signal, 'static_signal': signals.static_signal}
 MODELS = ('shared', 'local', 'dense')
-SETTINGS = tuple(itertools.product((1.0, 2.0, 4.0, 8.0), (0.3, 1.0, 3.0, 10.0)))  # thresholds and rates that are tried at every n
+SETTINGS = tuple(itertools.product((1.0, 4.0, 8.0), (0.3, 1.0, 3.0, 10.0)))  # thresholds and rates that are tried at every n
 _START = 3.0  # norm of a filter at the start: the threshold is tried at several shares of it
 _PURPOSES = 5  # of a seed: the direction, the examples, fresh ones, the start, the batches
 
@@ -73,11 +73,11 @@ class Learning:
         return self.patches * self.dimension if self.model == 'dense' else self.dimension
 
     def available(self, source: Any) -> int:
-        """The most examples that fit: they are drawn."""
-        return 2**20
+        """As many as anyone may ask for: they are drawn."""
+        return learners.MOST
 
-    def evaluated(self, n: int, seed: int, source: Any = None) -> np.ndarray:
-        """`accuracies` [S] in all settings."""
+    def evaluated(self, n: int, seed: int, source: Any = None, tuning: bool = False) -> np.ndarray:
+        """`accuracies` [S] in all settings; every seed has fresh examples, so tuning is nothing special."""
         thresholds, rates = np.array(self.settings, np.float32).T
         return np.asarray(accuracies(self, learners.pool_for(n), np.uint32(seed), np.int32(n), rates, thresholds))
 

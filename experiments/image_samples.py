@@ -17,8 +17,8 @@ DEFAULT = ('conv', 'local', 'dense')
 GRID = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 SETTINGS = tuple((rate, decay) for rate in (0.002, 0.01) for decay in (0.01, 0.5))  # that are tried for every network and n
 TARGETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.875, 0.9, 0.925, 0.95, 0.975, 0.99)
-_TUNED = 10_000  # above so many images the settings of the largest n up to there are taken
-_TUNING_SEED = 1000
+_TUNED = 10_000  # above so many images nothing is tuned: the settings of the largest n up to there are taken
+TUNING_SEED = 1000
 _LEAST_STEPS = 400
 _MANY = 30_000  # with more images, three seeds are enough
 _FEATURES = (8, 16)
@@ -50,13 +50,16 @@ def _cell(dataset: data.Dataset, network: str, n: int, setting: tuple[float, flo
 def tuning_cells(dataset: data.Dataset, networks: Sequence[str], ns: Sequence[int]) -> list[Cell]:
     """Every setting, for every network and n that is tuned."""
     tuned = [(network, n) for network in networks for n in ns if n <= _tuned_at(ns, n)]
-    return [_cell(dataset, *one, setting, _TUNING_SEED, 'tune') for one in tuned for setting in SETTINGS]
+    return [_cell(dataset, *one, setting, TUNING_SEED, 'tune') for one in tuned for setting in SETTINGS]
 
 
 def main_cells(
-    dataset: data.Dataset, networks: Sequence[str], ns: Sequence[int], seeds: int, rows: Sequence[Mapping[str, Any]]
+    dataset: data.Dataset, networks: Sequence[str], ns: Sequence[int], seeds: int | None, rows: Sequence[Mapping[str, Any]]
 ) -> list[Cell]:
-    """Every network and n for all seeds, in the setting with the best validation accuracy among the tuning `rows`."""
+    """Every network and n for all seeds, in the setting with the best validation accuracy among the tuning `rows`.
+
+    A network that has no setting, for it was refused or failed there, is left out. seeds None: five, three where there are many images.
+    """
     scores = {
         (row['arm'], row['learning_rate'], row['config']['train']['weight_decay']): row['validation_accuracy'] or 0.0
         for row in rows
@@ -66,10 +69,11 @@ def main_cells(
     for network in networks:
         for n in ns:
             arm = f'{network}-n{_tuned_at(ns, n)}'
-            if any((arm, *setting) not in scores for setting in SETTINGS):
-                continue  # a tuning run failed or was refused: this network has no setting at this n
-            best = max(SETTINGS, key=lambda setting, arm=arm: scores[arm, *setting])
-            cells += [_cell(dataset, network, n, best, seed, 'main') for seed in range(min(seeds, 3) if n > _MANY else seeds)]
+            own = {setting: scores.get((arm, *setting)) for setting in SETTINGS}
+            if None in own.values():
+                continue
+            best = max(SETTINGS, key=lambda setting, own=own: own[setting])  # type: ignore[misc]
+            cells += [_cell(dataset, network, n, best, seed, 'main') for seed in range(seeds or (3 if n > _MANY else 5))]
     return cells
 
 
@@ -82,7 +86,7 @@ Scores = Mapping[str, Mapping[int, Sequence[float]]]  # network -> images -> tes
 
 
 def accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:
-    """The test accuracies of the main runs; one that diverged counts as none."""
+    """The test accuracies of the main runs; one that diverged counts as 0."""
     found: dict[str, dict[int, list[float]]] = {}
     for row in sorted(rows, key=lambda row: (row['train_size'], row['seed'])):
         if row['purpose'] == 'main' and row['status'] in ('ok', 'diverged'):
@@ -111,7 +115,7 @@ def examples_needed(scores: Scores) -> dict[float, dict[str, needed.Needed]]:
     found = {}
     for target in TARGETS:
         counts = {network: needed.needed(_points(by_n), target) for network, by_n in scores.items() if len(_points(by_n)) > 1}
-        if any(not count.censored for count in counts.values()):
+        if any(math.isfinite(count.n) for count in counts.values()) and any(count.n > count.least for count in counts.values()):
             found[target] = counts
     return found
 

@@ -58,7 +58,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str,
     """Names, titles, columns and lines: what every scheme got wrong, and how differently from the truth it shares, by rank."""
     done = {(row['config']['scheme'], row['config']['rank']): row for row in rows if row['status'] == 'ok'}
     titles = {
-        'errors': 'expected squared error on new examples, in % of the variance of the outputs',
+        'errors': 'expected squared error on new examples, in % of the variance of the outputs, both without noise',
         'differences': "difference of sharing: how far the cosine of two positions' filters is from the true one, mean over all pairs",
     }
     found = []
@@ -74,7 +74,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str,
 def _shown(values: Sequence[float], what: str) -> str:
     interval, factor = stats.mean_interval(values), 100 if what == 'errors' else 1
     assert interval.mean is not None and interval.high is not None
-    return f'{factor * interval.mean:.3g} ± {factor * (interval.high - interval.mean):.2g}'
+    return f'{factor * interval.mean:.2f} ± {factor * (interval.high - interval.mean):.2f}'
 
 
 def figure(rows: Sequence[Mapping[str, Any]], tasks: int, sigma: float):

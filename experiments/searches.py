@@ -15,7 +15,7 @@ from cnn_research.report import table
 Size = tuple[int, ...]
 Counts = Mapping[tuple[str, Size], needed.Needed]  # (model, size) -> examples
 _TUNING_SEEDS = 5  # that settings are compared on
-FIRST, MOST = 64, 2**20  # examples that are tried first, and that may be asked for
+FIRST = 64  # examples that are tried first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Study:
     of its need, without constants, as formula and function of a size's numbers; none: of none.
     """
 
-    task: str
     models: tuple[str, ...]
     learner: Callable[[str, Size], learners.Learner]
     columns: tuple[str, ...]
@@ -73,8 +72,8 @@ class Search:
         def trained(n: int) -> needed.Point:
             on_progress(1 - 6 / (6 + next(tried)))
             seeds = {what: [_seed(self.name, what, n, i) for i in range(count)] for what, count in counts.items()}
-            found = {what: np.stack([learner.evaluated(n, seed, source) for seed in own]) for what, own in seeds.items()}
-            return needed.Point(n, found['score'], found['tune'])
+            scores, tuned = (np.stack([learner.evaluated(n, seed, source, what == 'tune') for seed in seeds[what]]) for what in counts)
+            return needed.Point(n, scores, tuned)
 
         points = needed.search(trained, self.target, FIRST, min(self.most, learner.available(source)))
         points_ = [_point(point, learner.settings) for point in points]
@@ -133,7 +132,8 @@ def shown_ratio(more: needed.Needed | None, less: needed.Needed | None) -> str:
         return table.NONE
     if math.isinf(ratio.value):
         return f'above {_factor(ratio.low)}'
-    return f'{_factor(ratio.value)} ({_factor(ratio.low)} to {"open" if math.isinf(ratio.high) else _factor(ratio.high)})'
+    low, high = (_factor(end) if 0 < end < math.inf else 'open' for end in (ratio.low, ratio.high))
+    return f'{_factor(ratio.value)} ({low} to {high})'
 
 
 def _factor(value: float) -> str:
@@ -148,14 +148,16 @@ def exponents(study: Study, examples: Counts) -> tuple[tuple[str, ...], list[tup
         for axis, sizes in study.lines.items():
             at = [study.along(axis, size) for size in sizes]
             own = [examples[model, size] for size in sizes if (model, size) in examples]
-            if len(own) < len(sizes) or len(sizes) < 3 or sum(not count.censored for count in own) < 2:
-                continue
-            e = needed.exponent(at, own)
+            censored = sum(count.censored for count in own)
+            slope = between = table.NONE
+            if len(own) == len(sizes) > 2 and len(own) - censored > 1:
+                e = needed.exponent(at, own)
+                slope, between = f'{e.slope:.2f}', f'{e.low:.2f} to {e.high:.2f}'
             claims = '; '.join(
                 f'{formula}: {abs(np.polyfit(np.log(at), np.log([claim(*size) for size in sizes]), 1)[0]):.2f}'
                 for formula, claim in study.claims.get(model, {}).items()
             )
-            line = (model, axis, f'{e.slope:.2f}', f'{e.low:.2f} to {e.high:.2f}', str(e.points), str(e.censored))
+            line = (model, axis, slope, between, str(len(own)), str(censored))
             rows.append((*line, claims or table.NONE) if study.claims else line)
     return columns, rows
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cnn_research import norm_learners, signal_learners
 from experiments.searches import Study
 
+SIGNALS = tuple(signal_learners.TASKS)
 SIGNAL_LINES = {'patches': ((8, 16), (16, 16), (24, 16), (32, 16)), 'dimension': ((16, 8), (16, 16), (16, 24), (16, 32))}
 QUICK_SIGNAL_LINES = {'patches': ((4, 8), (8, 8), (12, 8)), 'dimension': ((8, 4), (8, 8), (8, 12))}
 SIDES, QUICK_SIDES = (3, 4, 6, 8), (2, 3, 4)
@@ -29,9 +30,8 @@ def signal(task: str, sigma: float, quick: bool) -> Study:
     (fixed_dimension,), (fixed_patches,) = ({size[1 - i] for size in line} for i, line in enumerate(lines.values()))
     axes = {'patches': f'patches of dimension {fixed_dimension}', 'dimension': f'dimension of {fixed_patches} patches'}
     return Study(
-        task=task,
         models=signal_learners.MODELS,
-        learner=lambda model, size: signal_learners.Learning(task, model, *size, sigma),
+        learner=lambda model, size: signal_learners.Learning(task, model, size[0], size[1], sigma),
         columns=('patches', 'dimension'),
         lines={axes[axis]: sizes for axis, sizes in lines.items()},
         along=lambda axis, size: size[axis == axes['dimension']],
@@ -43,9 +43,8 @@ def signal(task: str, sigma: float, quick: bool) -> Study:
 def norm(task: str, quick: bool) -> Study:
     """Two channels of some side, of normal noise or of images."""
     return Study(
-        task=task,
         models=norm_learners.MODELS,
-        learner=lambda model, size: norm_learners.Comparing(task, model, *size),
+        learner=lambda model, size: norm_learners.Comparing(task, model, size[0]),
         columns=('side',),
         lines={'inputs': tuple((side,) for side in (QUICK_SIDES if quick else SIDES))},
         along=lambda axis, size: 2 * size[0] ** 2,

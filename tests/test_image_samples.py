@@ -96,10 +96,11 @@ def test_settings_are_chosen_on_validation_data_and_reused_above_ten_thousand():
     assert len({cell.name for cell in cells}) == 8
     best = {100: samples.SETTINGS[2], 10_000: samples.SETTINGS[1]}
     rows = [row(f'conv-n{n}', *s, 0.5 + 0.3 * (s == best[n])) for n in best for s in samples.SETTINGS]
-    main = samples.main_cells(dataset, ('conv',), ns, 5, rows)
+    main = samples.main_cells(dataset, ('conv',), ns, None, rows)
     chosen = {(c.config.data.train_size, (c.config.train.learning_rate, c.config.train.weight_decay)) for c in main}
     assert chosen == {(100, best[100]), (10_000, best[10_000]), (55_000, best[10_000])}
     assert [sum(c.config.data.train_size == n for c in main) for n in ns] == [5, 5, 3] and {c.purpose for c in main} == {'main'}
+    assert len(samples.main_cells(dataset, ('conv',), ns, 7, rows)) == 3 * 7
     assert samples.main_cells(dataset, ('conv',), [100], 5, rows[1:4]) == []  # a setting is missing
 
 
@@ -137,3 +138,17 @@ def test_the_command_tunes_trains_writes_and_resumes(tmp_path):
     assert rows.count(b'\n') == 2 * 2 * (4 + 2)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout == done.stdout and (tmp_path / 'results.jsonl').read_bytes() == rows
+
+
+def test_of_many_classes_every_seed_begins_with_others():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 500))[:45_000]
+    first = {tuple(sorted(labels[problem.nested(labels, seed)[:10]])) for seed in range(20)}
+    assert len(first) == 20
+
+
+def test_the_clearest_difference_is_in_the_table():
+    """One network that reaches a target with the fewest images, and one that never does."""
+    found = {'conv': {10: [0.99, 0.98], 30: [0.99, 0.99]}, 'dense': {10: [0.3, 0.31], 30: [0.3, 0.32]}}
+    columns, lines = samples.needed_table(samples.examples_needed(found))
+    line = dict(zip(columns, lines[0]))
+    assert line['conv'] == 'at most 10' and line['dense'].startswith('more than') and line['dense / conv'].startswith('above')

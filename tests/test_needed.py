@@ -42,7 +42,9 @@ def test_the_rising_curve_is_that_of_scipy():
             assert math.isinf(found)
         else:
             first = int(np.argmax(rising >= 0.6 - 1e-12))
-            assert found == pytest.approx(np.interp(0.6, rising[first - 1 : first + 1], at[first - 1 : first + 1]) if first else at[0])
+            errors_ = -np.log(np.maximum(1 - rising, 1e-4))  # between points they are taken for a power of n
+            beside = slice(first - 1, first + 1)
+            assert found == pytest.approx(np.interp(-math.log(0.4), errors_[beside], at[beside]) if first else at[0])
 
 
 def test_a_search_brackets_the_target_and_asks_every_n_once():
@@ -174,3 +176,15 @@ def test_the_interval_goes_by_the_seeds_beside_the_count():
         return needed.needed([point(n, means[n] + 0.005 * random.normal(size=count)) for n, count in seeds.items()], 0.95)
 
     assert curve(3).seeds == 10 and curve(3).high / curve(3).low < 1.1 * curve(10).high / curve(10).low
+
+
+@pytest.mark.parametrize('spread', [0.003, 0.01])
+def test_the_interval_covers_on_a_coarse_grid_too(spread):
+    """Five seeds at every third of a decade, where errors fall as a power of n: what is read between them must not be off."""
+    random, held, grid = np.random.default_rng(9), [], (10, 30, 100, 300, 1000, 3000, 10_000)
+    for _ in range(300):
+        true, power = np.exp(random.uniform(math.log(40), math.log(5000))), random.uniform(0.2, 0.7)
+        points = [point(n, np.clip(1 - 0.1 * (n / true) ** -power + spread * random.normal(size=5), 0, 1)) for n in grid]
+        found = needed.needed(points, 0.9)
+        held.append(found.low <= true <= found.high)
+    assert np.mean(held) > 0.95 - 2.5 * math.sqrt(0.95 * 0.05 / len(held))

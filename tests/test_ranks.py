@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_research import rank_learners
+from cnn_research import rank_learners, schemes, sharing
 from cnn_research.data import ranks
 from experiments import jobs, rank_fits
 
@@ -29,6 +29,16 @@ def test_a_filter_of_rank_one_is_a_standard_normal_one_and_noise_has_its_deviati
     clean, noisy = (ranks.ranked(jax.random.key(0), 500, 2, sigma) for sigma in (0.0, 0.7))
     noise = np.asarray(noisy.y - clean.y)
     assert abs(noise.std() / 0.7 - 1) < 4 / math.sqrt(2 * noise.size) and (noisy.x == clean.x).all()
+
+
+@pytest.mark.parametrize('name', rank_learners.SCHEMES)
+def test_layers_are_those_of_the_axis(name):
+    scheme, key = schemes.parse(name), jax.random.key(0)
+    shapes = scheme.shapes(rank_learners.GEOMETRY, 1, 1)
+    params = {what: jax.random.normal(jax.random.fold_in(key, i), shape) for i, (what, shape) in enumerate(shapes.items())}
+    x = jax.random.normal(jax.random.fold_in(key, 9), (5, 70))
+    expected = sharing.apply(scheme, rank_learners.GEOMETRY, params, x[:, :, None, None])[:, :, 0, 0]
+    np.testing.assert_allclose(rank_learners.output(scheme, params, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def fit(scheme, rank, sigma=0.0, tasks=4):
@@ -71,6 +81,6 @@ def test_tables_and_figure_have_every_scheme_and_rank():
     ]
     (_, title, columns, lines), (_, _, _, other) = rank_fits.tables(rows)
     assert 'variance' in title and columns == ('scheme', 'rank 1', 'rank 2', 'rank 5') and len(lines) == len(rank_learners.SCHEMES)
-    assert lines[0] == ('shared', '20 ± 25', '20 ± 25', '20 ± 25') and lines[-1][-1] == '–' and other[0][1] == '0.5 ± 0'
+    assert lines[0] == ('shared', *['20.00 ± 24.84'] * 3) and lines[-1][-1] == '–' and other[0][1] == '0.50 ± 0.00'
     figure = rank_fits.figure(rows, 3, 0.0)
     assert len(figure.axes) == 2 and figure.axes[0].get_ylim()[0] <= 0

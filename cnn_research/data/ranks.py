@@ -2,7 +2,7 @@
 
     y[p] = sum_t F[p, t] x[p + t] + sigma z,   F = softmax(M) B,   M [68, r] and B [r, 3] standard normal
 
-Each position's filter is a mixture of r filters; at r = 1 all are the same, and y is a convolution of x.
+Each position's filter is a mixture of r filters; at r = 1 all are the same, and y is a convolution of x. (The rank of F is at most 3.)
 
 Source: Zhou, Knowles and Finn (2021), Meta-learning symmetries by reparameterization, ICLR, section 5.1, for the inputs, the outputs and F.
 There the sharing is learned from many tasks, and each task's filters from one example; here both from the examples of one task.
@@ -11,6 +11,7 @@ There the sharing is learned from many tasks, and each task's filters from one e
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 INPUTS, TAPS = 70, 3
@@ -30,5 +31,5 @@ def ranked(key: jax.Array, n: int, rank: int, sigma: ArrayLike) -> Ranked:
     mixture, basis, inputs, noise = (jax.random.fold_in(key, purpose) for purpose in range(4))
     filters = jax.nn.softmax(jax.random.normal(mixture, (POSITIONS, rank))) @ jax.random.normal(basis, (rank, TAPS))
     x = jax.random.normal(inputs, (n, INPUTS))
-    y = sum(filters[:, t] * x[:, t : t + POSITIONS] for t in range(TAPS))
+    y = sum((filters[:, t] * x[:, t : t + POSITIONS] for t in range(TAPS)), jnp.zeros((n, POSITIONS)))
     return Ranked(x, y + sigma * jax.random.normal(noise, (n, POSITIONS)), filters)

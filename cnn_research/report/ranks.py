@@ -1,6 +1,7 @@
 """The figure of errors by rank and scheme. Pure: plain data in, a matplotlib `Figure` out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
@@ -24,9 +25,9 @@ def by_rank(title: str, subtitle: str, ranks: Sequence[int], panels: Mapping[str
         axes.annotate(measure, (0, 1), (0, 6), xycoords='axes fraction', textcoords='offset points', weight='bold', color=INK)
         for j, (color, (scheme, intervals)) in enumerate(zip(COLORS, schemes.items())):
             at = [place + _STEP * (j - (len(schemes) - 1) / 2) for place in range(len(ranks))]
-            axes.plot(at, [interval.mean for interval in intervals], 'o', color=color, ms=5)
-            for x, interval in zip(at, intervals):
-                axes.plot([x, x], [interval.low, interval.high], color=color, lw=1.4)
+            for x, (_, mean, low, high) in zip(at, map(astuple, intervals)):
+                axes.plot([x], [mean], 'o', color=color, ms=5)
+                axes.plot([x, x], [low, high], color=color, lw=1.4)
             if i == len(panels) - 1:
                 height = 0.95 - 0.09 * j
                 axes.annotate(scheme, (1, height), (10, 0), xycoords='axes fraction', textcoords='offset points', color=color, size=9)

@@ -46,8 +46,8 @@ def accuracy_and_ratios(
     right.set_xlabel('accuracy', loc='left')
     for axes, text in ((left, 'test accuracy'), (right, f'times as many images as {against}')):
         axes.annotate(text, (0, 1), (0, 6), xycoords='axes fraction', textcoords='offset points', weight='bold', color=INK)
-    for axes in (left.xaxis, right.yaxis):
-        axes.set_minor_locator(NullLocator())
+    left.xaxis.set_minor_locator(NullLocator())
+    right.yaxis.set_minor_locator(NullLocator())
     for color, (network, curve) in zip(COLORS, curves.items()):
         at = [point.x for point in curve]
         left.fill_between(at, [point.low for point in curve], [point.high for point in curve], color=color, alpha=0.2, lw=0)
@@ -69,7 +69,7 @@ def _ratios(axes, line: Sequence[Spread], color: str) -> None:
     axes.plot([point.x for point in known], [point.mean for point in known], 'o-', color=color, ms=3.5)
     for point in known:
         top = point.high if math.isfinite(point.high) else 1e9
-        axes.plot([point.x] * 2, [point.low, top], color=color, lw=1)
+        axes.plot([point.x] * 2, [max(point.low, 1e-9), top], color=color, lw=1)
     bounds = [point for point in line if math.isinf(point.mean)]
     axes.plot([point.x for point in bounds], [point.low for point in bounds], '^', color=color, ms=7, mfc='white')
 
