@@ -79,7 +79,7 @@ def test_a_search_becomes_a_row_that_says_how_it_was_made(monkeypatch):
     jax.clear_caches()
     assert row['status'] == 'ok' and row['config'] == SMALL.to_json() and row['cell'] == cell.name
     assert {tuple(p['setting']) for p in row['points']} <= set(signal_learners.SETTINGS)
-    assert {np.shape(p['accuracies']) for p in row['points']} == {(2, 16)} and np.shape(row['points'][0]['tuning_accuracies']) == (5, 16)
+    assert {np.shape(p['accuracies']) for p in row['points']} == {(2, 12)} and np.shape(row['points'][0]['tuning_accuracies']) == (5, 12)
     assert heard == sorted(heard) and heard[0] >= 0 and heard[-1] < 1
     assert searches.counts([row])['shared', (4, 5)].most == row['points'][-1]['n']
     assert cell.name == 'dynamic_signal-shared-4x5'
