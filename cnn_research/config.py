@@ -180,7 +180,6 @@ class TrainConfig:
     """
 
     epochs: int = 10
-    passes: int = 1
     batch_size: int = 128
     optimizer: str = 'adam'
     learning_rate: float = 3e-3
@@ -193,6 +192,7 @@ class TrainConfig:
     relax_epoch: int | None = None
     relax_to: str = 'dense'
     watch: bool = False
+    passes: int = 1
 
     def __post_init__(self):
         errors.positive('epochs', self.epochs)
