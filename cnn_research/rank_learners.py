@@ -65,8 +65,7 @@ def output(scheme: schemes.Scheme, params: sharing.Params, x: jax.Array) -> jax.
     """y [n, 68] of x [n, 70]: `sharing.apply`, for one channel, by the layer's filters, which costs next to nothing."""
     if isinstance(scheme, schemes.Dense):
         return jnp.matmul(x, _matrix(scheme, params), precision='highest')
-    filters = _filters(scheme, params)
-    return sum((filters[:, t] * x[:, t : t + ranks.POSITIONS] for t in range(ranks.TAPS)), jnp.zeros((len(x), ranks.POSITIONS)))
+    return ranks.filtered(_filters(scheme, params), x)
 
 
 def matrix(filters: jax.Array) -> jax.Array:

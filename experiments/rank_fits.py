@@ -54,9 +54,14 @@ class Fit:
         return {'setting': rank_learners.SETTINGS[best], 'tuning_errors': tuned.tolist(), 'errors': errors, 'differences': differences}
 
 
+def _done(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """The finished fits by scheme and rank."""
+    return {(row['config']['scheme'], row['config']['rank']): row for row in rows if row['status'] == 'ok'}
+
+
 def tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], list[tuple]]]:
     """Names, titles, columns and lines: what every scheme got wrong, and how differently from the truth it shares, by rank."""
-    done = {(row['config']['scheme'], row['config']['rank']): row for row in rows if row['status'] == 'ok'}
+    done = _done(rows)
     titles = {
         'errors': 'expected squared error on new examples, in % of the variance of the outputs, both without noise',
         'differences': "difference of sharing: how far the cosine of two positions' filters is from the true one, mean over all pairs",
@@ -81,10 +86,11 @@ def figure(rows: Sequence[Mapping[str, Any]], tasks: int, sigma: float):
     """What every scheme got wrong, and how differently from the truth it shares, by rank."""
     from cnn_research.report import ranks
 
+    done = _done(rows)
+    schemes = [scheme for scheme in rank_learners.SCHEMES if all((scheme, rank) in done for rank in RANKS)]
+
     def of(what: str) -> dict[str, list[stats.Interval]]:
-        done = {(row['config']['scheme'], row['config']['rank']): row[what] for row in rows if row['status'] == 'ok'}
-        schemes = [scheme for scheme in rank_learners.SCHEMES if all((scheme, rank) in done for rank in RANKS)]
-        return {scheme: [stats.mean_interval(done[scheme, rank]) for rank in RANKS] for scheme in schemes}
+        return {scheme: [stats.mean_interval(done[scheme, rank][what]) for rank in RANKS] for scheme in schemes}
 
     title = f'Which sharing learns from {rank_learners.EXAMPLES} examples'
     subtitle = f'linear maps with noise {sigma:g}; n = {tasks} tasks per point; bars: 95 % intervals'

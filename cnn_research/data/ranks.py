@@ -26,10 +26,14 @@ class Ranked(NamedTuple):
     filters: jax.Array
 
 
+def filtered(filters: jax.Array, x: jax.Array) -> jax.Array:
+    """The outputs [n, 68] of a filter [68, 3] per position on inputs [n, 70]."""
+    return sum((filters[:, t] * x[:, t : t + POSITIONS] for t in range(TAPS)), jnp.zeros((len(x), POSITIONS)))
+
+
 def ranked(key: jax.Array, n: int, rank: int, sigma: ArrayLike) -> Ranked:
     """A task of filters of this rank, and n examples of it with noise of deviation sigma on the outputs."""
     mixture, basis, inputs, noise = (jax.random.fold_in(key, purpose) for purpose in range(4))
     filters = jax.nn.softmax(jax.random.normal(mixture, (POSITIONS, rank))) @ jax.random.normal(basis, (rank, TAPS))
     x = jax.random.normal(inputs, (n, INPUTS))
-    y = sum((filters[:, t] * x[:, t : t + POSITIONS] for t in range(TAPS)), jnp.zeros((n, POSITIONS)))
-    return Ranked(x, y + sigma * jax.random.normal(noise, (n, POSITIONS)), filters)
+    return Ranked(x, filtered(filters, x) + sigma * jax.random.normal(noise, (n, POSITIONS)), filters)
