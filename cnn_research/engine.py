@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -41,6 +42,9 @@ class Metrics(NamedTuple):
     def means(self) -> dict[str, float]:
         """Mean loss and accuracy."""
         return {'loss': float(self.loss) / int(self.number), 'accuracy': int(self.correct) / int(self.number)}
+
+
+NOTHING = Metrics(np.zeros((), np.float32), np.zeros((), np.int32), np.zeros((), np.int32))
 
 
 class Programs(NamedTuple):
@@ -78,7 +82,7 @@ def together(program: Program) -> Programs:
     return programs(program)._replace(
         init=jax.jit(jax.vmap(init_), compiler_options=_ONCE),
         order=jax.jit(jax.vmap(order, (None, 0, None)), compiler_options=_ONCE),
-        chunk=jax.jit(jax.vmap(steps, (None, 0, data, 0, 0, None, None)), donate_argnums=(1,)),
+        chunk=jax.jit(jax.vmap(steps, (None, 0, 0, data, 0, 0, None, None)), donate_argnums=(1,)),
     )
 
 
@@ -209,13 +213,14 @@ def chunk(
     program: Program,
     setting: Setting,
     state: State,
+    total: Metrics,
     data: Arrays,
     seed: jax.Array,
     order: jax.Array,
     first: jax.Array,
     count: jax.Array,
 ) -> tuple[State, Metrics]:
-    """`count` steps of an epoch from its step `first` on. Steps depend on nothing but the state, so any chunking gives the same bits."""
+    """`count` steps of an epoch from its step `first` on, added to the sums so far. Any chunking gives the same bits, sums included."""
     size = program.batch_size
 
     def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
@@ -226,8 +231,7 @@ def chunk(
         state, metrics = step(program, setting, state, x, data.pool.labels[chosen])
         return state, total + metrics
 
-    nothing = Metrics(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, count, body, (state, nothing))
+    return jax.lax.fori_loop(0, count, body, (state, total))
 
 
 def evaluate(program: Program, params: Any, batch_stats: Any, scale: Array, examples: Examples, weights: Array) -> Metrics:

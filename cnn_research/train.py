@@ -100,16 +100,16 @@ def fit_together(
             problem, state = freed[0][0], _stack([one for _, one in freed])
             p, pace = compiled(problem.program), _Pace()
         order, done = p.order(setting, seeds_, np.int32(epoch)), 0
-        total = Metrics(np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), np.zeros(len(seeds), np.int64))
+        total = _nothing(len(seeds))
         while done < problem.steps_per_epoch and np.isfinite(total.loss).any():
             count = pace.next(problem.steps_per_epoch - done)
-            state, metrics = p.chunk(setting, state, resident, seeds_, order, np.int32(done), np.int32(count))
-            total += jax.device_get(metrics)
+            state, sums = p.chunk(setting, state, total, resident, seeds_, order, np.int32(done), np.int32(count))
+            total = jax.device_get(sums)
             done += count
             pace.finished(count)
             on_progress((epoch + done / problem.steps_per_epoch) / epochs)
         states = _apart(state, len(seeds))
-        entries = [_entry(problem, *own, watch) for own in zip(states, data, map(Metrics, *total))]
+        entries = [_entry(problem, *own, watch) for own in zip(states, data, _apart(total, len(seeds)))]
         seconds = (time.perf_counter() - started) / len(seeds)
         for entry, history in zip(entries, histories):
             if not history or history[-1]['train_loss'] is not None:
@@ -125,6 +125,11 @@ def fit_together(
     if best is not None:
         return [Fit(problem, best, histories[0], False)]
     return [Fit(problem, one, history, _diverged(history)) for one, history in zip(_apart(state, len(seeds)), histories)]
+
+
+def _nothing(seeds: int) -> Metrics:
+    """The sums of several seeds before the first step."""
+    return _stack([engine.NOTHING] * seeds)
 
 
 def at_once(problem: Problem, data: Arrays) -> int:
@@ -144,7 +149,7 @@ def _bytes_of_one(problem: Problem, shapes: Arrays) -> int:
     p, seed = engine.programs(problem.program), np.uint32(0)
     state, order = jax.eval_shape(p.init, seed), jax.eval_shape(p.order, problem.setting, seed, np.int32(0))
     chunk: Any = p.chunk
-    need = chunk.lower(problem.setting, state, shapes, seed, order, np.int32(0), np.int32(1)).compile().memory_analysis()
+    need = chunk.lower(problem.setting, state, engine.NOTHING, shapes, seed, order, np.int32(0), np.int32(1)).compile().memory_analysis()
     return need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
 
 

@@ -43,14 +43,14 @@ def _engine(model: config.ModelConfig, batch_size: int, seeds: int = 1) -> tuple
     posed = problem.Problem(c, (SIDE, SIDE, 1), CLASSES, IMAGES, IMAGES)
     pool = problem.Examples(*images(), None)
     own: list[Any] = [np.full(1, 1 / 255, np.float32), np.arange(IMAGES, dtype=np.int32), np.uint32(0)]
-    programs = engine.programs(posed.program)
+    programs, nothing = engine.programs(posed.program), engine.NOTHING
     if seeds > 1:
         programs = engine.together(posed.program)
-        own = [np.stack([value] * seeds) for value in own]
+        own, nothing = jax.tree.map(lambda value: np.stack([value] * seeds), (own, nothing))
     scale, draw, seed = own
     data = jax.tree.map(jnp.asarray, problem.Arrays(pool, draw, None, None, None, None, None, scale))
     order = programs.order(posed.setting, seed, np.int32(0))
-    return programs, programs.init(seed), (posed.setting, (data, seed, order)), posed.steps_per_epoch
+    return programs, programs.init(seed), (posed.setting, (nothing, data, seed, order)), posed.steps_per_epoch
 
 
 def engine_step(model: config.ModelConfig, batch_size: int, threads: int, seeds: int = 1) -> Run:

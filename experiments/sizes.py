@@ -152,7 +152,7 @@ def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, in
         seconds: list[float] = []
         while len(seconds) < 2 or (len(seconds) <= STEPS and sum(seconds[1:]) < SECONDS):  # the first one compiles
             started = time.perf_counter()
-            state, metrics = p.chunk(posed.setting, state, data, seed, order, np.int32(0), np.int32(1))
+            state, metrics = p.chunk(posed.setting, state, engine.NOTHING, data, seed, order, np.int32(0), np.int32(1))
             float(metrics.loss)
             seconds.append(time.perf_counter() - started)
         del state

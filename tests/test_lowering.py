@@ -125,8 +125,13 @@ def test_training_is_the_same_by_every_way(scheme, x64, monkeypatch):
     def run(way):
         monkeypatch.setattr(lowering, 'choose', lambda *args: way)
         steps = functools.partial(engine.chunk, p.program, p.setting)
-        return jax.jit(lambda s, data: lax.fori_loop(0, 4, lambda _, s: steps(s, data, np.uint32(0), order, 0, 5)[0], s))(state, data)
 
+        def epochs(state, data):
+            return lax.fori_loop(0, 4, lambda _, s: steps(s, nothing, data, np.uint32(0), order, 0, 5)[0], state)
+
+        return jax.jit(epochs)(state, data)
+
+    nothing = engine.NOTHING._replace(loss=np.float64(0))
     expected = run('patches')
     assert int(expected.step) == 20
     for way in ('xla', 'blocks', 'frequency'):

@@ -43,9 +43,10 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
 
     def trained(compiled, state, data, seeds):
         resident = train._resident(data)
+        nothing = wide(train._nothing(np.size(seeds)))
         for epoch in range(4):
             order = compiled.order(p.setting, seeds, np.int32(epoch))
-            state, _ = compiled.chunk(p.setting, state, resident, seeds, order, np.int32(0), np.int32(5))
+            state, _ = compiled.chunk(p.setting, state, nothing, resident, seeds, order, np.int32(0), np.int32(5))
         return state
 
     several, one, seeds = engine.together(p.program), engine.programs(p.program), np.array(SEEDS, np.uint32)
