@@ -81,7 +81,10 @@ def test_too_few_images_for_validation():
         cut_validation('some', Split(np.zeros((9, 1, 1, 1), np.uint8), np.zeros(9, np.int32)))
 
 
-@pytest.mark.parametrize('name', ['', '../mnist', 'mnist/../..', 'mnist/..', '/etc', 'a/b/c', 'mnist:1.0.0\n', 'a b', 'mnist/.', 'x:..'])
+NO_NAMES = ('', '../mnist', 'mnist/../..', 'a/../../b', 'mnist/..', '/etc', 'a/b/c', 'a\0b', 'mnist:1.0.0\n', 'a b', 'mnist/.', 'x:..')
+
+
+@pytest.mark.parametrize('name', NO_NAMES, ids=repr)
 def test_names_that_are_paths_are_refused(name, tmp_path):
     with pytest.raises(InputError, match='unknown data set'):
         data.load(name, data_dir=str(tmp_path))
@@ -180,15 +183,19 @@ class TestCache:
         assert not list(self.cached_file(prepared, '.').glob('.*'))
 
     @pytest.mark.parametrize('name', ['train_images.npy', 'test_labels.npy', 'cache.json'])
-    @pytest.mark.parametrize('damage', ['flip', 'truncate', 'empty', 'remove'])
+    @pytest.mark.parametrize('damage', ['flip', 'truncate', 'empty', 'remove', 'folder', 'loop'])
     def test_damage_is_noticed_and_built_again(self, prepared, name, damage, caplog):
         self.fetch(prepared)
         path = self.cached_file(prepared, name)
         content = path.read_bytes()
         flipped = content[:-30] + bytes([content[-30] ^ 1]) + content[-29:]
-        path.write_bytes({'flip': flipped, 'truncate': content[:-1], 'empty': b'', 'remove': b''}[damage])
-        if damage == 'remove':
-            path.unlink()
+        path.unlink()
+        if damage == 'folder':
+            path.mkdir()
+        elif damage == 'loop':
+            path.symlink_to(path.name)
+        elif damage != 'remove':
+            path.write_bytes({'flip': flipped, 'truncate': content[:-1], 'empty': b''}[damage])
         with caplog.at_level(logging.WARNING):
             (splits, _), built = self.fetch(prepared)
         assert built
@@ -196,6 +203,11 @@ class TestCache:
         np.testing.assert_array_equal(splits['train'].labels, [0, 1])
         assert path.read_bytes() == content
         assert not self.fetch(prepared)[1]
+
+    def test_an_index_of_endless_depth_is_built_again(self, prepared):
+        self.fetch(prepared)
+        self.cached_file(prepared, cache.INDEX).write_text('[' * 1_000_000)
+        assert [self.fetch(prepared)[1] for _ in range(2)] == [True, False]
 
     def test_another_preparation_makes_it_stale(self, prepared):
         self.fetch(prepared)

@@ -198,6 +198,31 @@ def test_bad_archives_are_refused(tmp_path):
         originals.read_member(archive, 'rows/a.bin', original)
 
 
+@pytest.mark.parametrize(
+    'claims', [{'GNU.sparse.map': 'abc'}, {'GNU.sparse.size': 'x'}, {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'}]
+)
+def test_headers_that_tarfile_stumbles_over_are_refused(claims, tmp_path):
+    info = tarfile.TarInfo('rows/a.bin')
+    info.pax_headers = claims
+    archive = archive_of([(info, b'some rows')], tmp_path / 'archive.tar.gz')
+    with pytest.raises(InputError, match='cannot read rows/a.bin in .*archive.tar.gz.*remove the archive'):
+        originals.read_member(archive, 'rows/a.bin', Original('a.bin', 'train', 9, hashlib.sha256(b'some rows').hexdigest()))
+
+
+@pytest.mark.parametrize('kind', [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE])
+def test_archive_bomb_is_not_unpacked(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(originals, 'LARGEST_ARCHIVE', 1 << 20)
+    bomb = tarfile.TarInfo('bomb')
+    bomb.type = kind
+    archive = archive_of([(bomb, bytes(64 << 20)), (tarfile.TarInfo('rows/a.bin'), b'some rows')], tmp_path / 'archive.tar.gz')
+    tracemalloc.start()
+    with pytest.raises(InputError, match='cannot read rows/a.bin in .*: it holds more than 1048576 bytes'):
+        originals.read_member(archive, 'rows/a.bin', Original('a.bin', 'train', 9, hashlib.sha256(b'some rows').hexdigest()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
 def test_records_are_compared_with_the_originals(raw):
     known = ORIGINALS['cifar10']
     split = originals.decode(known, 'train', originals.reader(known, str(raw)))

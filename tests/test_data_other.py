@@ -1,6 +1,7 @@
 """Sets of others that TFDS has prepared: which ones work, and what is said about the ones that do not."""
 
 import json
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,7 @@ class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     KEYS = ('image', 'label')
     COUNTS = {'train': 20, 'test': 4}
     LABEL = staticmethod(lambda index: index % 2)
+    PICTURE = SHAPE
 
     def _info(self):
         features = tfds.features.FeaturesDict(self.FEATURES)
@@ -32,7 +34,7 @@ class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, count):
         for index in range(count):
-            picture = PIL.Image.fromarray(np.full(SHAPE, index, np.uint8))
+            picture = PIL.Image.fromarray(np.full(self.PICTURE, index, np.uint8))
             yield index, {'image': picture, 'label': self.LABEL(index)}
 
 
@@ -88,6 +90,39 @@ def test_test_split_goes_before_a_validation_split(load):
 def test_unsuitable_sets_are_refused(message, attributes, load):
     with pytest.raises(InputError, match=message):
         load(**attributes)
+
+
+def test_a_set_prepared_again_is_read_again(load, tmp_path):
+    before = load().test_labels
+    shutil.rmtree(tmp_path / 'pictures')
+    after = load(LABEL=staticmethod(lambda index: (index + 1) % 2)).test_labels  # files of the same names and sizes
+    np.testing.assert_array_equal(after, 1 - before)
+
+
+@pytest.mark.parametrize(
+    'file, old, new, message',
+    [
+        ('dataset_info.json', '"20"', '"12"', 'describes 12 train records and holds 20'),
+        ('dataset_info.json', '"20"', '"21"', 'describes 21 train records and holds 20'),
+        ('dataset_info.json', '"{DATASET}', '"../../elsewhere/{DATASET}', 'describes train records outside of it'),
+        ('features.json', '"4"', '"3"', r'image 0 of pictures/1.0.0 is \(6, 4, 3\), not \(6, 3, 3\)'),
+        ('label.labels.txt', 'cat\ndog', 'cat+dog', 'has the label 1, for which there is no class'),
+    ],
+)
+def test_descriptions_that_do_not_fit_the_records_are_refused(file, old, new, message, load, tmp_path):
+    load()
+    folder = tmp_path / 'pictures' / '1.0.0'
+    shutil.copytree(folder, tmp_path / 'elsewhere')
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        data.load('pictures', data_dir=str(tmp_path))
+
+
+def test_an_image_that_numpy_would_stretch_is_refused(load):
+    with pytest.raises(InputError, match=r'image 0 of pictures/1.0.0 is \(1, 4, 3\), not \(6, 4, 3\)'):
+        load(PICTURE=(1, 4, 3))
 
 
 def test_format_that_needs_tensorflow_is_named(load, tmp_path):

@@ -104,6 +104,8 @@ def test_our_builders_agree_with_the_official_ones(tmp_path):
         official, ours = tfds.builder(name, data_dir=tmp_path), builders.BUILDERS[name](raw_dir=None, data_dir=tmp_path)
         assert str(official.version) == str(ours.version) == ORIGINALS[name].version
         assert repr(official.info.features) == repr(ours.info.features)
+        if name != 'cifar10':  # whose official names are in the archive
+            assert ORIGINALS[name].class_names == tuple(official.info.features['label'].names)
         assert ORIGINALS[name].url == (official._cifar_info.url if name == 'cifar10' else official.URL)
         assert official.data_dir == ours.data_dir == str(tmp_path / name / ORIGINALS[name].version)
 
@@ -187,6 +189,24 @@ def test_prepared_data_that_are_not_the_originals_are_noticed(raw, tmp_path, mon
     monkeypatch.setitem(ORIGINALS, 'mnist', other)
     with pytest.raises(InputError, match='does not hold the original data .*train-images'):
         data.load('mnist', data_dir=str(tmp_path))
+
+
+def test_a_set_asked_for_by_its_version_is_compared_too(raw, tmp_path, monkeypatch):
+    data.load('mnist', data_dir=str(tmp_path), raw_dir=str(raw))
+    shutil.rmtree(tmp_path / cache.FOLDER)
+    monkeypatch.setitem(ORIGINALS, 'mnist', dataclasses.replace(ORIGINALS['mnist'], files=ORIGINALS['fashion_mnist'].files))
+    for name in ('mnist:3.0.1', 'mnist'):
+        with pytest.raises(InputError, match='does not hold the original data'):
+            data.load(name, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize('old, new', [('Pullover', 'Pulloven'), ('Trouser\nPullover', 'Pullover\nTrouser')])
+def test_classes_by_other_names_are_noticed(old, new, raw, tmp_path):
+    data.load('fashion_mnist', data_dir=str(tmp_path), raw_dir=str(raw))
+    path = tmp_path / 'fashion_mnist' / '3.0.1' / 'label.labels.txt'
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match='names other classes than fashion_mnist has; remove the folder'):
+        data.load('fashion_mnist', data_dir=str(tmp_path))
 
 
 def test_unwritable_data_directory(raw, tmp_path):

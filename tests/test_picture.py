@@ -119,6 +119,21 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(tmp_path, content, word
     assert '\n' not in str(e.value)
 
 
+def test_every_flipped_bit_of_a_png_is_noticed_or_changes_nothing(tmp_path):
+    path = saved(tmp_path / 'p', np.tile(np.arange(0, 120, 3, dtype=np.uint8)[:, None], (1, 40)))
+    content, expected = path.read_bytes(), picture.load(path)
+    noticed = 0
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(picture.load(path), expected)
+        except errors.InputError:
+            noticed += 1
+    assert noticed > 0.85 * 8 * len(content)
+
+
 def test_no_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / 'none.png', tmp_path):
         with pytest.raises(errors.InputError, match='cannot read the picture'):

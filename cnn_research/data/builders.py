@@ -7,6 +7,7 @@ about a second: the other modules import it where they need it.
 import contextlib
 import io
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.image_classification import cifar, mnist
@@ -66,11 +68,10 @@ class _FashionMnist(_FromOriginals, mnist.FashionMNIST, skip_registration=True):
 
 class _Cifar10(_FromOriginals, cifar.Cifar10, skip_registration=True):  # type: ignore[call-arg]
     name = 'cifar10'
-    # The official class reads them from a file of the archive that a folder of original files may lack.
-    LABELS = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        self.info.features['label'].names = list(self.LABELS)
+        # The official class reads them from a file of the archive that a folder of original files may lack.
+        self.info.features['label'].names = list(ORIGINALS[self.name].class_names)
         return super()._split_generators(dl_manager)
 
     def _example(self, identity: str, picture: PIL.Image.Image, label: int) -> dict:
@@ -184,16 +185,34 @@ def _supervised_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
 
 
 def _read_split(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str) -> Split:
-    source = builder.as_data_source(split=split)
+    source = builder.as_data_source(split=split, file_format='array_record')
+    _check_files(builder.info, split, len(source))
     images = np.empty((len(source), *builder.info.features[image_key].shape), np.uint8)
     labels = np.empty(len(source), np.int32)
     for start in range(0, len(source), READ_BATCH):
         stop = min(start + READ_BATCH, len(source))
         for index, example in enumerate(source.__getitems__(range(start, stop)), start):
+            if example[image_key].shape != images.shape[1:]:  # NumPy would stretch some of them
+                raise InputError(f'image {index} of {builder.info.full_name} is {example[image_key].shape}, not {images.shape[1:]}')
             images[index], labels[index] = example[image_key], example[label_key]
     if len(labels) == 0 or labels.min() < 0:
         raise InputError(f'the {split} split of {builder.info.full_name} has no labels')
+    if labels.max() >= len(builder.info.features[label_key].names):
+        raise InputError(f'the {split} split of {builder.info.full_name} has the label {labels.max()}, for which there is no class')
     return Split(images, labels)
+
+
+def _check_files(info: tfds.core.DatasetInfo, split: str, described: int) -> None:
+    """Raises InputError unless the files of records lie in the set's folder and hold as many as its description says.
+
+    TFDS goes wherever the description points, and leaves out what is beyond the number.
+    """
+    files = [os.fspath(path) for path in info.splits[split].filepaths]
+    if {os.path.dirname(file) for file in files} != {os.fspath(info.data_dir)}:
+        raise InputError(f'{info.data_dir} describes {split} records outside of it; remove the folder and prepare again')
+    held = len(array_record_data_source.ArrayRecordDataSource(files))
+    if held != described:
+        raise InputError(f'{info.data_dir} describes {described} {split} records and holds {held}; remove the folder and prepare again')
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,10 +44,10 @@ def fetch(root: pathlib.Path, prepared: pathlib.Path, build: Callable[[], Conten
     """
     folder = root / FOLDER / prepared.relative_to(root)
     identity = fingerprint(prepared)
-    if (folder / INDEX).exists():
+    if os.path.lexists(folder / INDEX):
         try:
             return _read(folder, identity)
-        except (CacheError, OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # what is damaged fails in any way
             _log.warning('the cache %s is damaged or stale and is built again: %s', folder, error)
     content = build()
     try:
@@ -57,12 +58,14 @@ def fetch(root: pathlib.Path, prepared: pathlib.Path, build: Callable[[], Conten
 
 
 def fingerprint(prepared: pathlib.Path) -> str:
-    """Identity of a prepared set: the SHA-256 of its descriptions and of the names and sizes of its files."""
+    """Identity of a prepared set: the SHA-256 of the names and contents of its files.
+
+    Names and sizes do not tell: other labels make records of the same size.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in prepared.iterdir() if path.is_file()):
-        digest.update(f'{path.name} {path.stat().st_size}\n'.encode())
-        if path.suffix in ('.json', '.txt'):
-            digest.update(path.read_bytes())
+        with path.open('rb') as file:
+            digest.update(f'{path.name} {hashlib.file_digest(file, "sha256").hexdigest()}\n'.encode())
     return digest.hexdigest()
 
 
@@ -118,6 +121,8 @@ def _replacing(path: pathlib.Path) -> Iterator[io.BufferedWriter]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if path.is_dir() and not path.is_symlink():  # damage alone puts a folder there
+            shutil.rmtree(path)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

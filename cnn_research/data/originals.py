@@ -19,7 +19,23 @@ from cnn_research.data.dataset import Split
 from cnn_research.data.pins import ORIGINALS, Original, OriginalSet
 from cnn_research.errors import InputError
 
+LARGEST_ARCHIVE = 1 << 28  # bytes when decompressed; that of CIFAR-10 has 184 million
+
 Reader = Callable[[Original], bytes]  # returns the verified content of an original file
+
+
+class _Bounded:
+    """What an archive is read through: the headers of its members may claim any length, and are read as a whole."""
+
+    def __init__(self, file: gzip.GzipFile):
+        self._file, self._left = file, LARGEST_ARCHIVE
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`. Raises tarfile.ReadError beyond `LARGEST_ARCHIVE`."""
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.ReadError(f'it holds more than {LARGEST_ARCHIVE} bytes')
+        return self._file.read(size)
 
 
 def verify(known: OriginalSet, raw_dir: str) -> None:
@@ -70,10 +86,10 @@ def read_member(archive: pathlib.Path, member: str, original: Original) -> bytes
       InputError: the archive is damaged or has no such member, or the member is another file than it should be.
     """
     try:
-        with tarfile.open(archive, 'r|gz') as tar:
-            file = next((tar.extractfile(entry) for entry in tar if entry.name == member and entry.isreg()), None)
-            content = b'' if file is None else _read_bounded(file, original)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        with gzip.open(archive) as file, tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode='r|') as tar:
+            found = next((tar.extractfile(entry) for entry in tar if entry.name == member and entry.isreg()), None)
+            content = b'' if found is None else _read_bounded(found, original)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise InputError(f'cannot read {member} in {archive}: {error}; remove the archive and try again') from error
     return _verified(content, original, f'{member} in {archive}')
 

@@ -25,13 +25,16 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # refused below, by our own measure
-            with Image.open(path, formats=FORMATS) as picture:
+            with open(path, 'rb') as file, Image.open(file, formats=FORMATS) as picture:
                 width, height = picture.size
                 if width * height > MOST_PIXELS:
                     raise errors.InputError(f'{path} has {width} x {height} pixels, more than {MOST_PIXELS:,}: make it smaller first')
                 if picture.format == 'PNG' and getattr(picture, 'n_frames', 1) > 1:  # a camera's JPEG may hold a small copy besides
                     raise errors.InputError(f'{path} is an animation: give one picture')
-                return _upright(_eight_bits(picture), picture.getexif().get(_ORIENTATION, 1))
+                picture.verify()  # the checksums of a PNG, most of which decoding skips; a JPEG has none
+                file.seek(0)
+                with Image.open(file, formats=FORMATS) as verified:
+                    return _upright(_eight_bits(verified), verified.getexif().get(_ORIENTATION, 1))
     except Image.UnidentifiedImageError:
         raise errors.InputError(f'{path} is neither a PNG nor a JPEG picture') from None
     except Image.DecompressionBombError:

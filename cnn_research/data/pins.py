@@ -21,7 +21,8 @@ class OriginalSet:
     """The original files of a set, in the order in which TFDS numbers their examples.
 
     `version` is that of the TFDS set; `url` is the archive, or the address under which the files lie; `folders` are
-    the places under a folder of original files where they may lie; `format` is a key of `formats.FORMATS`.
+    the places under a folder of original files where they may lie; `format` is a key of `formats.FORMATS`;
+    `class_names` are those of TFDS, which no original file holds.
     """
 
     name: str
@@ -29,6 +30,7 @@ class OriginalSet:
     url: str
     folders: tuple[str, ...]
     format: str
+    class_names: tuple[str, ...]
     files: tuple[Original, ...]
 
     def of(self, split: str) -> list[Original]:
@@ -58,6 +60,7 @@ ORIGINALS: dict[str, OriginalSet] = {
         url='http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
         folders=('fashion_mnist', 'fashion-mnist'),  # the second is Debian's
         format='idx',
+        class_names=('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'),
         files=_mnist_files(
             'c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888',
             'bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9',
@@ -71,6 +74,7 @@ ORIGINALS: dict[str, OriginalSet] = {
         url='https://storage.googleapis.com/cvdf-datasets/mnist/',
         folders=('mnist',),
         format='idx',
+        class_names=tuple('0123456789'),
         files=_mnist_files(
             'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
             '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
@@ -84,6 +88,7 @@ ORIGINALS: dict[str, OriginalSet] = {
         url='https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
         folders=('cifar10/cifar-10-batches-bin', 'cifar-10-batches-bin'),
         format='cifar',
+        class_names=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'),
         files=_cifar_files(
             'cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5',
             'a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed',

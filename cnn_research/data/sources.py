@@ -24,7 +24,7 @@ def load(name: str, data_dir: str | None, raw_dir: str | None, others: tuple[str
     root = data_root(data_dir)
     try:
         prepared = prepare(name, root, raw_dir) if name in ORIGINALS else find(name, root, raw_dir)
-        splits, class_names = cache.fetch(root, prepared, functools.partial(read_verified, name, prepared))
+        splits, class_names = cache.fetch(root, prepared, functools.partial(read_verified, prepared))
     except OSError as error:  # a folder that may not be read, a disk that fails
         raise InputError(f'cannot read {name} in {root}: {error}; check --data_dir') from error
     return assemble(name, *cut_validation(name, splits['train']), splits['test'], class_names)
@@ -93,8 +93,10 @@ def is_prepared(folder: pathlib.Path) -> bool:
     return False
 
 
-def read_verified(name: str, prepared: pathlib.Path) -> cache.Content:
-    """The decoded splits and the class names of a prepared set; a set known by name is compared with its originals.
+def read_verified(prepared: pathlib.Path) -> cache.Content:
+    """The decoded splits and the class names of a prepared set; one of `ORIGINALS` is compared with its original files.
+
+    The folder tells which it is, not the name that it was asked for by: mnist and mnist:3.0.1 share a cache.
 
     Raises:
       InputError: the records are damaged, or are not the original images and labels.
@@ -102,13 +104,18 @@ def read_verified(name: str, prepared: pathlib.Path) -> cache.Content:
     from cnn_research.data import builders
 
     splits, class_names = builders.read(prepared)
-    for split in splits if name in ORIGINALS else ():
-        differing = originals.verify_records(ORIGINALS[name], split, splits[split])
+    known = next((each for each in ORIGINALS.values() if prepared.parts[-2:] == (each.name, each.version)), None)
+    if known is None:
+        return splits, class_names
+    for split in splits:
+        differing = originals.verify_records(known, split, splits[split])
         if differing is not None:
             raise InputError(
                 f'{prepared} does not hold the original data (its {split} records do not reproduce {differing}); '
                 f'remove the folder and prepare it again'
             )
+    if class_names != known.class_names:
+        raise InputError(f'{prepared} names other classes than {known.name} has; remove the folder and prepare it again')
     return splits, class_names
 
 
