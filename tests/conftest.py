@@ -12,6 +12,23 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
     os.environ['XDG_CACHE_HOME'] = _folder.name
 
 
+def pytest_collection_modifyitems(config, items):
+    """Endurance tests run only where -m names them. (A -m in addopts would be lost to any other one on the command line.)"""
+    if 'endurance' not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker('endurance')]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The figures that tests found, together at the end."""
+    reports = [report for kind in ('passed', 'failed') for report in terminalreporter.stats.get(kind, ())]
+    figures = [value for report in reports for name, value in report.user_properties if name == 'figure']
+    if figures:
+        terminalreporter.section('figures')
+        terminalreporter.write_line('\n'.join(figures))
+
+
 @pytest.fixture
 def x64():
     """Float64 within one test; every other test stays in float32."""
