@@ -26,7 +26,7 @@ from cnn_research.direct import pad, patches
 
 MODELS = tuple('_'.join(parts) for parts in itertools.product(('conv', 'dense'), ('quadratic', 'relu'), ('sgd', 'adam')))
 OPTIMIZERS = {'sgd': optax.identity(), 'adam': optax.scale_by_adam()}
-RATES = {'sgd': (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), 'adam': (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)}  # that are tried at every n
+RATES = {'sgd': (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), 'adam': (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}  # that are tried at every n
 _MAPS = (10, 1)
 _FEWEST = 100  # images of a split, half of them redder
 

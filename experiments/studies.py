@@ -8,7 +8,7 @@ from experiments.searches import Study
 SIGNALS = tuple(signal_learners.TASKS)
 SIGNAL_LINES = {'patches': ((8, 16), (16, 16), (24, 16), (32, 16)), 'dimension': ((16, 8), (16, 16), (16, 24), (16, 32))}
 QUICK_SIGNAL_LINES = {'patches': ((4, 8), (8, 8), (12, 8)), 'dimension': ((8, 4), (8, 8), (8, 12))}
-SIDES, QUICK_SIDES = (3, 4, 6, 8), (2, 3, 4)
+SIDES, QUICK_SIDES = (3, 4, 5, 6), (3, 4, 5)
 # What theory claims of the dynamic signal, without its constants (Lahoti et al. 2024, table 1): (patches k, dimension d) to examples.
 SIGNAL_CLAIMS: dict[str, dict[str, Callable[..., float]]] = {
     'shared': {'k + d': lambda k, d: k + d},

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_research import learners, signal_learners
+from cnn_research import learners, norm_learners, signal_learners
 from cnn_research.needed import Needed
 from cnn_research.report.needed import Mark, examples_needed
 from experiments import jobs, searches, studies
@@ -69,6 +70,15 @@ def test_the_norm_studies_grow_in_inputs_and_only_noise_has_claims(task, claimed
     assert ('claims' in columns) == bool(study.claims)
     if study.claims:
         assert claims['dense_relu_sgd'] == 'D^2: 2.00' and claims['conv_relu_sgd'] == '1: 0.00' and claims['dense_relu_adam'] == '–'
+
+
+@pytest.mark.parametrize('quick', [False, True])
+def test_all_sizes_of_the_norm_study_are_learned(quick):
+    study = studies.norm('norm_comparison', quick)
+    assert len(study.sizes) > 2  # fewer have no exponent
+    for learning in (study.learner(model, size) for size in study.sizes for model in study.models):
+        weights = norm_learners.start(learning, jax.random.key(0))
+        assert norm_learners.output(learning, weights, jnp.ones((5, learning.side, learning.side, 2))).shape == (5,)
 
 
 def test_a_search_becomes_a_row_that_says_how_it_was_made(monkeypatch):
