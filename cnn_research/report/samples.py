@@ -35,7 +35,7 @@ def accuracy_and_ratios(
     left.set_ylim(0, 1.02)
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{100 * value:g} %'))
     xs = sorted({point.x for curve in curves.values() for point in curve})
-    left.xaxis.set_major_locator(FixedLocator(xs))
+    left.xaxis.set_major_locator(FixedLocator(_apart(xs)))
     left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     left.set_xlabel('training images (log scale)', loc='left')
     left.axhline(chance, color=SOFT, lw=1, ls=(0, (3, 3)), zorder=1)
@@ -78,3 +78,8 @@ def _names(axes, curves: Mapping[str, Sequence[Spread]]) -> None:
     """A legend in the lower right corner, where no curve of accuracies is."""
     for i, (color, network) in enumerate(reversed(list(zip(COLORS, curves)))):
         axes.annotate(network, (0.98, 0.06 + 0.075 * i), xycoords='axes fraction', color=color, ha='right', size=9, weight='bold')
+
+
+def _apart(xs: Sequence[float]) -> list[float]:
+    """Those of the rising numbers that the next one leaves room for on a logarithmic axis."""
+    return [x for x, after in zip(xs, (*xs[1:], math.inf)) if after >= 2 * x]
