@@ -36,10 +36,19 @@ def keep() -> Path | None:
 
 def _machine() -> str:
     """The kind of processor and the number of threads that XLA will use."""
+    threads = os.environ.get('NPROC') or os.cpu_count()
+    return _digest(f'{processor()} {threads} {os.environ.get("XLA_FLAGS", "")}')
+
+
+def processor() -> str:
+    """The kind of processor, by what it can do: machine code that suits one may compute other bits, or not run, on another."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         lines = [platform.processor()]
     flags = next((line for line in lines if line.startswith(('flags', 'Features'))), lines[0] if lines else '')
-    threads = os.environ.get('NPROC') or os.cpu_count()
-    return hashlib.sha256(f'{platform.machine()} {flags} {threads} {os.environ.get("XLA_FLAGS", "")}'.encode()).hexdigest()[:12]
+    return f'{platform.machine()}-{_digest(flags)}'
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

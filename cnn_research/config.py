@@ -176,6 +176,8 @@ class TrainConfig:
     In training every image is moved on its canvas by up to `shift` pixels along both axes (black comes in behind it), half of them mirrored
     if `flip`.
     At the start of epoch `relax_epoch` (from 0; None: never) every stage is embedded into the scheme `relax_to`, and learning goes on.
+    Training ends as diverged at the first loss that is not finite; with `skip_nonfinite`, up to so many updates in a row are left out
+    first that are not finite (`optax.apply_if_finite`).
     `watch` also records test accuracy and the distance from the nearest convolution after every epoch; nothing is chosen by them.
     """
 
@@ -193,6 +195,7 @@ class TrainConfig:
     relax_to: str = 'dense'
     watch: bool = False
     passes: int = 1
+    skip_nonfinite: int = 0
 
     def __post_init__(self):
         errors.positive('epochs', self.epochs)
@@ -206,6 +209,7 @@ class TrainConfig:
         if self.patience is not None:
             errors.positive('patience', self.patience)
         errors.whole('shift', self.shift, 0)
+        errors.whole('skip_nonfinite', self.skip_nonfinite, 0)
         truth('flip', self.flip)
         schemes.parse(self.relax_to)
         if self.relax_epoch is not None and self.patience is not None:

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cnn_research import errors
@@ -18,7 +18,12 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all.
+    """Write `content` to `path`, whole or not at all, as `atomic_write` does."""
+    atomic_write(path, [content])
+
+
+def atomic_write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
+    """Write all parts to `path`, one after the other, whole or not at all.
 
     The content goes to a temporary file in the same folder, reaches the disk, and then takes the place of `path` in one
     step. If anything fails before that step, the temporary file is removed and the old file stays as it was.
@@ -28,7 +33,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         # Mode 'x' never touches a file that exists, and unlike `tempfile` it leaves the permissions to the umask.
         with open(temporary, 'xb') as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -33,6 +33,7 @@ class Program:
     decays: bool
     shift: int
     flip: bool
+    skip_nonfinite: int
 
 
 class Setting(NamedTuple):
@@ -72,7 +73,9 @@ class Problem:
         # Many passes are ordered at once, so few images should not be picked out of many: sizes up to a power of two share a program.
         ordered = self.available if train.passes == 1 else min(self.available, 1 << (self.train_size - 1).bit_length())
         sizes = (self.image, self.num_classes, self.available, ordered, train.passes, self.batch_size)
-        return Program(c.model, *sizes, train.optimizer, train.schedule, train.weight_decay > 0, train.shift, train.flip)
+        return Program(
+            c.model, *sizes, train.optimizer, train.schedule, train.weight_decay > 0, train.shift, train.flip, train.skip_nonfinite
+        )
 
     @property
     def setting(self) -> Setting:

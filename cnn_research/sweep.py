@@ -6,21 +6,16 @@ same command started again, or twice at once, repeats nothing and shares the wor
 
 import contextlib
 import dataclasses
-import importlib
 import importlib.util
-import multiprocessing
 import os
-import queue
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import tqdm
+from cnn_research import config, cost, crew, errors, ledger
 
-from cnn_research import config, cost, errors, ledger
-
+SAVE_EVERY = 60.0  # seconds between savings of a training's progress, unless asked otherwise
 PURPOSES = ('main', 'tune', 'own_rate')
 
 
@@ -29,6 +24,14 @@ class Source(NamedTuple):
 
     data_dir: str | None
     raw_dir: str | None
+
+
+class How(NamedTuple):
+    """How cells are run, which changes no result: processes, whether failed cells are tried again, seconds between savings of progress."""
+
+    workers: int
+    retry: bool = False
+    save_every: float = SAVE_EVERY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,56 +62,58 @@ class Cell:
         return (self.macs + 100_000) * images
 
 
-def missing(book: ledger.Ledger, cells: Iterable[Any], memory: int | None = None) -> list[Any]:
-    """The cells that still have to run: without a row, failed, or refused by a machine with less `memory` than there is now.
+def missing(book: ledger.Ledger, cells: Iterable[Any], memory: int | None = None, retry: bool = False) -> list[Any]:
+    """The cells that still have to run: without a row or its parameters, refused by a machine with less `memory` than there is now, or
+    failed, if they are to `retry`.
 
     Raises:
       InputError: a finished cell was another configuration under the same name.
     """
     done = book.results()
+    again = {'failed'} if retry else set()
     result = []
     for cell in cells:
         row = done.get(cell.name)
         if row is not None and row['config'] != cell.config.to_json():
             raise errors.InputError(f'{book.folder} holds {cell.name} with another definition of {cell.arm}: give another --workdir')
         fits = cell.need <= (cost.memory() if memory is None else memory)
-        if row is None or row['status'] == 'failed' or (row['status'] == 'refused' and fits):
+        if row is None or row['status'] in again or (row['status'] == 'refused' and fits) or not book.holds_parameters(row):
             result.append(cell)
     return result
 
 
 def run(
-    book: ledger.Ledger, experiment: str, cells: Sequence[Any], source: Source, workers: int, module: str = 'cnn_research.worker'
+    book: ledger.Ledger,
+    experiment: str,
+    cells: Sequence[Any],
+    source: Source,
+    how: How,
+    module: str = 'cnn_research.worker',
 ) -> None:
-    """Run what is missing in `workers` processes, with a progress bar on standard error. Each may use its share of the memory.
+    """Run what is missing in worker processes, with a progress bar on standard error. Each may use its share of the memory.
 
     module: whose `work` a process calls, as that of `cnn_research.worker`. Cells of another are like a `Cell`: they have an arm, a name, an
     effort, a need, and a config that can be written as JSON.
 
     Raises:
-      InputError: a worker met bad input (a full disk, say). WorkerError: a worker died. KeyboardInterrupt: after the workers have ended.
+      InputError: a worker met bad input (a full disk, say). WorkerError: workers died. KeyboardInterrupt: after the workers have ended.
+      ValueError: outside the main thread, which alone hears signals.
     """
-    memory = cost.memory() // workers if workers > 1 else None
-    todo = missing(book, cells, memory)
+    memory = cost.memory() // how.workers if how.workers > 1 else None
+    book.ask([{'cell': cell.name, 'arm': cell.arm, 'effort': cell.effort} for cell in cells])
+    todo, before = missing(book, cells, memory, how.retry), book.results()
     if not todo:
         return
-    context = multiprocessing.get_context('spawn')
-    news = context.Queue()
-    before = book.results()
-    team = [
-        context.Process(target=_work, args=(module, str(book.folder), experiment, own, source, news, before, memory), daemon=True)
-        for own in shares(todo, min(workers, len(todo)))
-    ]
-    try:
-        with one_thread_each() if on_cpu() else contextlib.nullcontext():
-            for process in team:
-                process.start()
-        _watch(team, news, {cell.name: cell.effort for cell in todo})
-    finally:
-        for process in team:
-            process.terminate()
-        for process in team:
-            process.join()
+    own = shares(todo, min(how.workers, len(todo)))
+    with one_thread_each() if on_cpu() else contextlib.nullcontext():
+        team = crew.Crew(module, [(str(book.folder), experiment, mine, source, before, memory, how.save_every) for mine in own])
+        try:
+            team.watch(book, {cell.name: cell.effort for cell in todo})
+        finally:
+            team.end()
+    book.tidy()
+    if missing(book, [cell for cell in todo if cell.name not in before], memory):
+        raise errors.WorkerError('worker processes were ended before all was done: run the same command again')
 
 
 def shares(cells: Iterable[Any], workers: int) -> list[list[Any]]:
@@ -124,37 +129,6 @@ def shares(cells: Iterable[Any], workers: int) -> list[list[Any]]:
     for arm in sorted(arms.values(), key=lambda arm: -sum(cell.effort for cell in arm)):
         min(dealt, key=lambda own: sum(cell.effort for cell in own)).extend(arm)
     return [[*own, *(cell for others in dealt[i + 1 :] + dealt[:i] for cell in reversed(others))] for i, own in enumerate(dealt)]
-
-
-def _work(module: str, *args) -> None:
-    # Ctrl-C reaches the whole process group: the parent hears it and ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    importlib.import_module(module).work(*args)
-
-
-def _watch(team: Sequence[Any], news: Any, effort: dict[str, int]) -> None:
-    """Show progress until every worker has left. Raises the first InputError, or WorkerError for a worker that died."""
-    share = dict.fromkeys(effort, 0.0)
-    done: set[str] = set()
-    form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
-    with tqdm.tqdm(total=sum(effort.values()), bar_format=form, disable=None, file=sys.stderr) as bar:
-        bar.set_description_str(f'0 of {len(effort)} cells')
-        while any(process.is_alive() for process in team) or not news.empty():
-            try:
-                kind, cell, value = news.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if kind == 'error':
-                raise errors.InputError(value)
-            if kind == 'done':
-                done.add(cell)
-            bar.set_description_str(f'{len(done)} of {len(effort)} cells')
-            bar.update(max(0.0, value - share[cell]) * effort[cell])
-            share[cell] = max(share[cell], value)
-    for process in team:
-        if process.exitcode:
-            how = f'a worker process ended with status {process.exitcode} (out of memory?)'
-            raise errors.WorkerError(f'{how}: run the same command again, perhaps with fewer --workers')
 
 
 def default_workers() -> int:

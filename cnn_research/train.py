@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from cnn_research.engine import Metrics, State
 from cnn_research.problem import Array, Arrays, Examples, Problem
 
 _CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
+_FIRST_STEPS = 4  # of a call that compiles, whose time says nothing
 _EVALUATION_BATCH = 256
 _MEMORY_SHARE = 0.8  # of the device, for seeds that train together; scores and the allocator need some too
 
@@ -46,15 +47,78 @@ def score(problem: Problem, state: State, scale: Array, examples: Examples) -> d
     return total.means()
 
 
+def freed(problem: Problem) -> Problem:
+    """The problem as it is once relaxed; itself where it never is."""
+    c = problem.config
+    ends_as = dataclasses.replace(c, model=c.final_model, train=dataclasses.replace(c.train, relax_epoch=None))
+    return dataclasses.replace(problem, config=ends_as)
+
+
 def relax(problem: Problem, state: State, seed: int) -> tuple[Problem, State]:
     """The same network with the sharing that `relax_to` names, free to leave it: same outputs, a new optimizer, the schedule goes on."""
     c = problem.config
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     key = engine.key(jnp.uint32(seed), engine.EMBED)
-    model, embedded = embedding.embed_model(c.model, variables, problem.image, c.train.relax_to, key)
-    freed = dataclasses.replace(c, model=model, train=dataclasses.replace(c.train, relax_epoch=None))
-    problem = dataclasses.replace(problem, config=freed)
-    return problem, State(state.step, embedded['params'], state.batch_stats, engine.fresh(problem.program, embedded['params']))
+    _, embedded = embedding.embed_model(c.model, variables, problem.image, c.train.relax_to, key)
+    problem = freed(problem)
+    opt_state = engine.fresh(problem.program, embedded['params'])
+    return problem, state.replace(params=embedded['params'], opt_state=opt_state)
+
+
+def divergence(state: State) -> dict[str, Any]:
+    """Where a training that diverged did so: `diverged_at`, the number of the step from 1, and `diverged_in`, the first array of
+    parameters or batch statistics before that step with a value that is not finite, by its path, or else 'loss'."""
+    broken = (
+        f'{part}/{jax.tree_util.keystr(path, simple=True, separator="/")}'
+        for part in ('params', 'batch_stats')
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part))
+        if not np.isfinite(np.asarray(leaf, np.float64)).all()
+    )
+    return {'diverged_at': int(state.diverged) or int(state.step), 'diverged_in': next(broken, 'loss')}
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training is: all that it needs to go on from here.
+
+    Of several seeds, `state`, `total` and `best` have them as their first axis, and there is a history for each. `total`: sums over the
+    `done` steps of the epoch (from 0); `best`: the state of the lowest validation loss, with patience; `ended`: nothing is left to do.
+    """
+
+    problem: Problem
+    state: State
+    total: Metrics
+    histories: list[list[dict[str, Any]]]
+    epoch: int = 0
+    done: int = 0
+    seconds: float = 0.0  # that the epoch has taken so far
+    best: State | None = None
+    ended: bool = False
+    pace: '_Pace' = dataclasses.field(default_factory=lambda: _Pace())
+
+
+class Keeper(Protocol):
+    """Keeps the progress of a training where a crash does not reach it."""
+
+    def resumed(self, problem: Problem, seeds: Sequence[int]) -> Progress | None:
+        """Where this training was when it was last kept; None: nowhere."""
+        ...
+
+    def passed(self, progress: Progress) -> None:
+        """Called after every chunk of steps, about once a second: may keep it, and may raise to end the training."""
+        ...
+
+
+def begin(problem: Problem, seeds: Sequence[int], shapes: bool = False) -> Progress:
+    """Before the first step. With `shapes`, arrays of the state are shapes alone."""
+    compiled = engine.together if len(seeds) > 1 else engine.programs
+    init, seeds_ = compiled(problem.program).init, _stack([np.uint32(seed) for seed in seeds])
+    state = jax.eval_shape(init, seeds_) if shapes else init(seeds_)
+    return Progress(problem, state, _nothing(len(seeds)), [[] for _ in seeds])
+
+
+def _nothing(seeds: int) -> Metrics:
+    return _stack([engine.NOTHING] * seeds)
 
 
 def fit(
@@ -63,12 +127,14 @@ def fit(
     seed: int,
     on_progress: Callable[[float], None] = lambda share: None,
     watch: Watch = lambda problem, state, data: {},
+    keeper: Keeper | None = None,
 ) -> Fit:
     """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite.
 
-    `watch` is called after every epoch; what it returns is added to the epoch's entry in the history.
+    `watch` is called after every epoch; what it returns is added to the epoch's entry in the history. With a `keeper`, training goes on
+    from where it was last kept, to the same bits.
     """
-    return fit_together(problem, [data], [seed], on_progress, watch)[0]
+    return fit_together(problem, [data], [seed], on_progress, watch, keeper)[0]
 
 
 def fit_together(
@@ -77,6 +143,7 @@ def fit_together(
     seeds: Sequence[int],
     on_progress: Callable[[float], None] = lambda share: None,
     watch: Watch = lambda problem, state, data: {},
+    keeper: Keeper | None = None,
 ) -> list[Fit]:
     """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding.
 
@@ -85,58 +152,68 @@ def fit_together(
     Raises:
       ValueError: several seeds with patience, which would end at different epochs.
     """
-    patience = problem.config.train.patience
-    if patience is not None and len(seeds) > 1:
+    if problem.config.train.patience is not None and len(seeds) > 1:
         raise ValueError('seeds with patience are trained one by one')
-    compiled = engine.together if len(seeds) > 1 else engine.programs
-    p, setting, epochs = compiled(problem.program), problem.setting, problem.config.train.epochs
-    resident, seeds_ = _resident(data), _stack([np.uint32(seed) for seed in seeds])
-    state, histories, pace = p.init(seeds_), [[] for _ in seeds], _Pace()  # type: ignore[var-annotated]
-    best = None
-    for epoch in range(epochs):
+    run = (keeper.resumed(problem, seeds) if keeper else None) or begin(problem, seeds)
+    resident, epochs = _resident(data), problem.config.train.epochs
+
+    def passed(run: Progress) -> None:
+        on_progress((run.epoch + run.done / run.problem.steps_per_epoch) / epochs)
+        if keeper:
+            keeper.passed(run)
+
+    while run.epoch < epochs and not run.ended:
+        if run.epoch == run.problem.config.train.relax_epoch:
+            relaxed = [relax(run.problem, one, seed) for one, seed in zip(_apart(run.state, len(seeds)), seeds)]
+            run.problem, run.state, run.pace = relaxed[0][0], _stack([one for _, one in relaxed]), _Pace()
+        _steps(run, resident, seeds, passed)
+        _end_epoch(run, data, watch)
+    if run.best is not None:
+        return [Fit(run.problem, run.best, run.histories[0], False)]
+    states = _apart(run.state, len(seeds))
+    return [Fit(run.problem, one, history, _diverged(history)) for one, history in zip(states, run.histories)]
+
+
+def _steps(run: Progress, resident: Arrays, seeds: Sequence[int], passed: Callable[[Progress], None]) -> None:
+    """What is left of the epoch's steps, in chunks."""
+    p = (engine.together if len(seeds) > 1 else engine.programs)(run.problem.program)
+    setting, seeds_ = run.problem.setting, _stack([np.uint32(seed) for seed in seeds])
+    order = p.order(setting, seeds_, np.int32(run.epoch))
+    while run.done < run.problem.steps_per_epoch and np.isfinite(run.total.loss).any():
         started = time.perf_counter()
-        if epoch == problem.config.train.relax_epoch:
-            freed = [relax(problem, one, seed) for one, seed in zip(_apart(state, len(seeds)), seeds)]
-            problem, state = freed[0][0], _stack([one for _, one in freed])
-            p, pace = compiled(problem.program), _Pace()
-        order, done = p.order(setting, seeds_, np.int32(epoch)), 0
-        total = _nothing(len(seeds))
-        while done < problem.steps_per_epoch and np.isfinite(total.loss).any():
-            count = pace.next(problem.steps_per_epoch - done)
-            state, sums = p.chunk(setting, state, total, resident, seeds_, order, np.int32(done), np.int32(count))
-            total = jax.device_get(sums)
-            done += count
-            pace.finished(count)
-            on_progress((epoch + done / problem.steps_per_epoch) / epochs)
-        states = _apart(state, len(seeds))
-        entries = [_entry(problem, *own, watch) for own in zip(states, data, _apart(total, len(seeds)))]
-        seconds = (time.perf_counter() - started) / len(seeds)
-        for entry, history in zip(entries, histories):
-            if not history or history[-1]['train_loss'] is not None:
-                history.append({'epoch': epoch + 1, **entry, 'seconds': seconds})
-        if not np.isfinite(total.loss).any():
-            break
-        if patience is not None:
-            since = _epochs_since_best(histories[0])
-            if since == 0 and not _diverged(histories[0]):
-                best = jax.tree.map(jnp.copy, state)  # the next step is given the memory of this one
-            elif since >= patience:
-                break
-    if best is not None:
-        return [Fit(problem, best, histories[0], False)]
-    return [Fit(problem, one, history, _diverged(history)) for one, history in zip(_apart(state, len(seeds)), histories)]
+        count = run.pace.next(run.problem.steps_per_epoch - run.done)
+        run.state, total = p.chunk(setting, run.state, run.total, resident, seeds_, order, np.int32(run.done), np.int32(count))
+        run.total = jax.device_get(total)
+        run.done += count
+        run.seconds += time.perf_counter() - started
+        run.pace.finished(count)
+        passed(run)
 
 
-def _nothing(seeds: int) -> Metrics:
-    """The sums of several seeds before the first step."""
-    return _stack([engine.NOTHING] * seeds)
+def _end_epoch(run: Progress, data: Sequence[Arrays], watch: Watch) -> None:
+    """The epoch's entries in the histories, whether training is to end, and on to the next epoch."""
+    started = time.perf_counter()
+    number, finite = len(run.histories), np.isfinite(run.total.loss).any()
+    sums = [Metrics(*each) for each in zip(*(np.atleast_1d(a) for a in run.total))]
+    entries = [_entry(run.problem, *own, watch) for own in zip(_apart(run.state, number), data, sums)]
+    seconds = (run.seconds + time.perf_counter() - started) / number
+    for entry, history in zip(entries, run.histories):
+        if not history or history[-1]['train_loss'] is not None:
+            history.append({'epoch': run.epoch + 1, **entry, 'seconds': seconds})
+    patience = run.problem.config.train.patience
+    if not finite:
+        run.ended = True
+    elif patience is not None:
+        since = _epochs_since_best(run.histories[0])
+        if since == 0 and not _diverged(run.histories[0]):
+            run.best = jax.tree.map(jnp.copy, run.state)  # the next step is given the memory of this one
+        run.ended = since >= patience
+    run.epoch, run.done, run.seconds, run.total = run.epoch + 1, 0, 0.0, _nothing(number)
 
 
 def at_once(problem: Problem, data: Arrays) -> int:
     """How many seeds of the problem fit into the memory of the device, at least one: by what the compiler says that one of them takes."""
-    c = problem.config
-    ends_as = dataclasses.replace(c, model=c.final_model, train=dataclasses.replace(c.train, relax_epoch=None))
-    problems = {problem, dataclasses.replace(problem, config=ends_as)} if c.train.relax_epoch is not None else {problem}
+    problems = {problem, freed(problem)} if problem.config.train.relax_epoch is not None else {problem}
     shapes = jax.eval_shape(lambda: _resident([data]))
     images = _bytes(shapes.pool)
     each = max(_bytes_of_one(one, shapes) for one in problems) - images
@@ -219,8 +296,7 @@ class _Pace:
 
     def next(self, left: int) -> int:
         self.started = time.perf_counter()
-        # The first call compiles, so its time says nothing; a few steps are enough for it.
-        return max(1, min(left, int(_CHUNK_SECONDS / self.per_step) if self.per_step < math.inf else 4))
+        return max(1, min(left, int(_CHUNK_SECONDS / self.per_step) if self.per_step < math.inf else _FIRST_STEPS))
 
     def finished(self, count: int) -> None:
         if self.warm:

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from cnn_research import ablation, config, errors, geometry
+from cnn_research import ablation, config, errors, geometry, sweep
 
 FLAGS = flags.FLAGS
 
@@ -25,6 +25,8 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_WHAT, 'seeds', int, 'how many seeds'),
     (_WHAT, 'workdir', str, 'folder of results; the same command again resumes, more arms or seeds extend it (runs/NAME)'),
     (_WHAT, 'workers', int, 'processes (one per core on a CPU, one on an accelerator)'),
+    (_WHAT, 'retry', bool, 'run cells once more that failed'),
+    (_WHAT, 'save_every', float, f'seconds between savings of a training that has not ended ({sweep.SAVE_EVERY:g})'),
     (_WHAT, 'tune', bool, f'also try the learning rates {_RATES} on validation data, and give each arm its own best'),
     (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set'),
     (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
@@ -52,6 +54,7 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_TRAIN, 'weight_decay', float, 'weight decay, decoupled (for adadelta a part of the gradient)'),
     (_TRAIN, 'patience', int, 'end when the validation loss has had no new minimum for so many epochs, with the weights of the minimum'),
     (_TRAIN, 'shift', int, 'augmentation: move every training image on its canvas by up to so many pixels'),
+    (_TRAIN, 'skip_nonfinite', int, 'leave out up to so many updates in a row that are not finite; 0: end at the first'),
     (_TRAIN, 'flip', bool, 'augmentation: mirror training images, left for right, half of the time'),
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ

@@ -70,6 +70,7 @@ def command(name: str, doc: str | None, values: absl_flags.FlagValues, job: Call
 def guarded(name: str, job: Callable[[], int], after_interrupt: str) -> NoReturn:
     """Exit with the job's status, or with one line on standard error and that of what stopped it: 2 for bad input, 128 + n on signal n."""
     signal.signal(signal.SIGTERM, _raise_interrupted)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
     try:
         sys.exit(job())
     except errors.InputError as e:
@@ -96,6 +97,14 @@ def _raise_interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
+def failed(book: ledger.Ledger) -> int:
+    """The exit status of a study: 1 if a cell failed, with a line that says what can be done."""
+    names = [cell for cell, row in book.results().items() if row['status'] == 'failed']
+    if names:
+        print(f'{len(names)} failed ({", ".join(names[:3])}{", ..." * (len(names) > 3)}): --retry runs them once more', file=sys.stderr)
+    return int(bool(names))
+
+
 def run(experiment: ablation.Experiment, command: str, more: More | None = None) -> int:
     """The whole job; the exit status. Raises InputError, for what the flags ask, before anything is written."""
     f = flags.FLAGS
@@ -105,6 +114,8 @@ def run(experiment: ablation.Experiment, command: str, more: More | None = None)
         raise errors.InputError(f'seeds must be at most {_TUNING_SEEDS[0]}, got {number}')
     if f.workers is not None:
         errors.positive('workers', f.workers)
+    if f.save_every is not None:
+        config.real('save_every', f.save_every, above=0.0)
     base, arms = flags.base_config(experiment), flags.wanted_arms(experiment)
     source = sweep.Source(f.data_dir, f.raw_dir)
     opened = functools.cache(functools.partial(data.load, **source._asdict()))
@@ -133,18 +144,18 @@ def run(experiment: ablation.Experiment, command: str, more: More | None = None)
             cells += [sweep.Cell(arm, seed, c, macs, purpose, need) for seed in seeds]
         return cells
 
-    seeds, workers = range(number), f.workers or sweep.default_workers()
+    seeds, how = range(number), sweep.How(f.workers or sweep.default_workers(), bool(f.retry), f.save_every or sweep.SAVE_EVERY)
     cells = train([(arm, configs[arm].train.learning_rate, 'main') for arm in arms], seeds)
     if f.tune:
         cells += train([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
-    sweep.run(book, experiment.name, cells, source, workers)
+    sweep.run(book, experiment.name, cells, source, how)
     if f.tune:
         own = ablation.best_rates(ablation.validation_scores(book.results().values(), arms, len(_TUNING_SEEDS)))
         retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != configs[arm].train.learning_rate]
-        sweep.run(book, experiment.name, train(retrained, seeds), source, workers)
+        sweep.run(book, experiment.name, train(retrained, seeds), source, how)
     from experiments import answers  # figures and feature maps: imported when there is something to show
 
     tuned = ablation.validation_scores(book.results().values(), experiment.arms, len(_TUNING_SEEDS))
     with files.writing(book.folder):
         answers.write(experiment, book, base, tuned, opened(base.data.dataset), command, more)
-    return int(any(row['status'] == 'failed' for row in book.results().values()))
+    return failed(book)

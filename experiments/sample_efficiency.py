@@ -129,6 +129,7 @@ absl_flags.DEFINE_boolean('quick', False, 'small sizes, of signals and norms', f
 absl_flags.DEFINE_string('data_dir', None, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)', flag_values=FLAGS)
 absl_flags.DEFINE_string('raw_dir', None, 'folder of the original files: prepare from there, without network', flag_values=FLAGS)
 absl_flags.DEFINE_integer('workers', None, 'processes (one per core on a CPU, one on an accelerator)', flag_values=FLAGS)
+absl_flags.DEFINE_boolean('retry', False, 'run cells once more that failed', flag_values=FLAGS)
 absl_flags.DEFINE_string(
     'workdir', None, 'folder of results; the same command again resumes (runs/sample_efficiency/DATASET)', flag_values=FLAGS
 )

@@ -11,7 +11,7 @@ from cnn_research import data, errors, files, learners, ledger, rank_learners, s
 from cnn_research.data import pins
 from cnn_research.report import needed as figures
 from cnn_research.report import style, table
-from experiments import image_samples, jobs, rank_fits, studies
+from experiments import image_samples, jobs, rank_fits, runner, studies
 from experiments import searches as needs
 
 
@@ -25,7 +25,8 @@ def _open(f: flags.FlagValues, **common: Any) -> ledger.Ledger:
 def _sweep(f: flags.FlagValues, book: ledger.Ledger, cells: Sequence[Any], module: str = 'cnn_research.worker') -> list[dict[str, Any]]:
     """Run what is missing of these cells; their rows. What has no result is printed."""
     source = sweep.Source(f.data_dir, f.raw_dir)
-    sweep.run(book, 'sample_efficiency', cells, source, f.workers or sweep.default_workers(), module)
+    how = sweep.How(f.workers or sweep.default_workers(), f.retry)
+    sweep.run(book, 'sample_efficiency', cells, source, how, module)
     done = book.results()
     rows = [done[cell.name] for cell in cells]
     for row in rows:
@@ -36,10 +37,6 @@ def _sweep(f: flags.FlagValues, book: ledger.Ledger, cells: Sequence[Any], modul
 
 def _folder(f: flags.FlagValues) -> str:
     return os.path.join('runs', 'sample_efficiency', f.dataset.replace('/', '_') + '_quick' * f.quick)
-
-
-def _status(book: ledger.Ledger) -> int:
-    return int(any(row['status'] == 'failed' for row in book.results().values()))
 
 
 def _show(folder: Path, name: str, title: str, columns: Sequence[str], lines: Sequence[tuple]) -> None:
@@ -98,7 +95,7 @@ def searches(f: flags.FlagValues) -> int:
             marks = needs.marks(study, examples)
             figure = figures.examples_needed(heading, 'bars: 95 % intervals; triangles: more, or fewer', marks)
             _draw(book.folder, 'examples_needed', figure)
-    return _status(book)
+    return runner.failed(book)
 
 
 def ranks(f: flags.FlagValues) -> int:
@@ -111,7 +108,7 @@ def ranks(f: flags.FlagValues) -> int:
         for name, title, columns, lines in rank_fits.tables(rows):
             _show(book.folder, name, f'{title}; {tasks} tasks, noise {sigma:g}', columns, lines)
         _draw(book.folder, 'errors_by_rank', rank_fits.figure(rows, tasks, sigma))
-    return _status(book)
+    return runner.failed(book)
 
 
 def images(f: flags.FlagValues) -> int:
@@ -143,4 +140,4 @@ def images(f: flags.FlagValues) -> int:
         if scores:
             figure = image_samples.figure(dataset.name, scores, counts, 1 / len(dataset.class_names))
             _draw(book.folder, 'samples_saved', figure)
-    return _status(book)
+    return runner.failed(book)

@@ -114,7 +114,8 @@ def test_frames_show_the_window_and_as_much_of_the_map():
 
 def finished(book, name, c):
     """Record a cell of a network on digits that was hardly trained."""
-    book.record(*worker.run_cell('e', sweep.Cell(name, 0, c, 1), load('digits')))
+    with book.claim(f'{name}-seed0'):
+        book.record(*worker.run_cell('e', sweep.Cell(name, 0, c, 1), load('digits')))
 
 
 @pytest.mark.slow

@@ -139,7 +139,8 @@ def test_what_was_refused_runs_where_there_is_more_memory(tmp_path, monkeypatch)
     book.create({})
     (result,) = worker.run_team('e', [cell], load('digits'), memory=need - 1)
     assert result[0]['status'] == 'refused' and 'each worker has' in result[0]['error']
-    book.record(*result)
+    with book.claim(cell.name):
+        book.record(*result)
     assert sweep.missing(book, [cell], need - 1) == [] and sweep.missing(book, [cell], need) == [cell]
     monkeypatch.setattr(cost, 'memory', lambda: need)
     assert sweep.missing(book, [cell]) == [cell]

@@ -73,7 +73,8 @@ def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_i
     assert [entry['distance'] == 0 for entry in history] == [True, False, False]
     assert history[-1]['test_accuracy'] == row['test_accuracy']
     assert row['connections'] == 9 * 9 * 9 * 9 * 2 + 2 * 3  # dense, and the classes
-    book.record(row, history, params)
+    with book.claim('freed-seed0'):
+        book.record(row, history, params)
     read = trained.load_cell(tmp_path, 'freed-seed0')
     assert read.model.config == c.final_model and read.model.config.sharing == ('dense',)
     _, tuning, _ = worker.run_cell('e', sweep.Cell('freed', 0, c, 1, 'tune'), noise())

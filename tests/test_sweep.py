@@ -3,21 +3,23 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn_research import config, sweep
+from cnn_research import config, ledger, sweep
 
 pytestmark = pytest.mark.xdist_group('sweep')  # they share one undisturbed run
 COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp', '--seeds=5', '--epochs=40')
 COMMAND += ('--train_size=256', '--features=2,3')
-TIMES = {'seconds'}
+TIMES = {'seconds', 'sha256', 'attempt'}  # and what depends on them
 
 
 def start(folder, *more, before=(), **options):
@@ -140,6 +142,74 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(undisturbed, tm
     assert not list(tmp_path.rglob('*.tmp'))
     finish(start(tmp_path, '--workers=1'))
     assert bits(tmp_path) == bits(undisturbed)
+
+
+def states(folder):
+    return sorted(path.name for path in (folder / 'states').glob('*')) if (folder / 'states').exists() else []
+
+
+def wait_until(true, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(undisturbed, tmp_path):
+    process = start(tmp_path, '--workers=2')
+    for rows in (1, 3):
+        wait_for_rows(tmp_path, process, rows)
+        os.kill(max(children(process.pid)), signal.SIGKILL)
+    finish(process)
+    assert bits(tmp_path) == bits(undisturbed)
+
+
+LONG = ('--seeds=1', '--workers=1', '--epochs=600', '--save_every=3600')
+
+
+@pytest.mark.slow
+def test_a_signal_saves_what_a_training_is_at_and_it_goes_on_from_there_to_the_same_bits(tmp_path):
+    finish(start(tmp_path / 'whole', *LONG))
+    folder = tmp_path / 'stopped'
+    process = start(folder, *LONG)
+    wait_until((folder / 'cells.jsonl').exists, process)
+    # What is sent before the training has begun is not heard, so it is sent until it is.
+    wait_until(lambda: process.send_signal(signal.SIGUSR1) or time.sleep(0.2) or states(folder), process)
+    process.send_signal(signal.SIGTERM)
+    finish(process, 128 + signal.SIGTERM)
+    assert lines(folder, 'results.jsonl') == [] and not list((folder / 'claims').iterdir())
+    saved = states(folder)
+    assert 1 <= len(saved) <= 2 and all(name.startswith('conv_gmp-seed0.') for name in saved)
+    finish(start(folder, *LONG))
+    assert bits(folder) == bits(tmp_path / 'whole') and states(folder) == []
+
+
+def test_what_failed_runs_again_only_if_asked_and_what_lost_its_parameters_always(tmp_path):
+    book, cells = ledger.Ledger(tmp_path), [sweep.Cell('a', seed, config.Config(), 1) for seed in range(3)]
+    book.create({})
+    for cell, status in zip(cells, ('ok', 'failed', 'diverged')):
+        with book.claim(cell.name):
+            book.record(
+                {'cell': cell.name, 'status': status, 'config': cell.config.to_json()}, [], {'w': np.ones(2)} if status == 'ok' else {}
+            )
+    assert sweep.missing(book, cells) == [] and sweep.missing(book, cells, retry=True) == [cells[1]]
+    next((tmp_path / 'params').glob('a-seed0.*.npz')).unlink()
+    assert sweep.missing(book, cells) == [cells[0]]
+    book.claims.close()
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_deleted_under_a_run_is_one_line(tmp_path):
+    folder = tmp_path / 'run'
+    process = start(folder, '--workers=2', '--save_every=1')
+    wait_for_rows(folder, process, 1)
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    _, err = finish(process, 2)
+    assert 'cannot write to' in err.strip().splitlines()[-1] and 'give another --workdir' in err
+    assert 'Traceback' not in err, err
+    assert not folder.exists()
 
 
 CELLS = st.lists(st.tuples(st.sampled_from('abcde'), st.integers(0, 9), st.integers(0, 10**7)), unique_by=lambda cell: cell[:2])

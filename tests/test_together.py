@@ -1,6 +1,7 @@
 """Several seeds in one program: each is what it would be alone; and cells that run as such a team."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from test_train import BASE, noise, posed
 
 from cnn_research import engine, problem, sweep, train, worker
 from cnn_research.config import Config, ModelConfig, TrainConfig
+from cnn_research.keeping import Asked
 from cnn_research.ledger import Ledger
 
 SEEDS = (3, 0, 5)
@@ -116,7 +118,7 @@ def test_what_a_part_of_a_team_finished_is_kept_before_the_next_begins(monkeypat
     book.create({})
     monkeypatch.setattr(train, 'at_once', lambda p, data: 1)
     monkeypatch.setattr(train, 'fit_together', lambda *args: recorded.append(len(book.results())) or fit(*args))
-    worker._claim_and_run(book, lambda team, heard: worker.run_team('e', team, noise(), heard), cells(BASE), {}, News())
+    worker._claim_and_run(book, lambda team, heard, doom: worker.run_team('e', team, noise(), heard), cells(BASE), {}, News(), Asked())
     assert recorded == [0, 1, 2] and len(book.results()) == 3
 
 
@@ -140,6 +142,24 @@ def test_a_team_that_fails_is_tried_in_parts_and_only_what_fails_alone_has_faile
     rows = [row for row, _, _ in worker.run_team('e', cells(BASE), noise())]
     assert [(row['seed'], row['status']) for row in rows] == [(3, 'ok'), (0, 'failed'), (5, 'ok')]
     assert rows[1]['error'] == 'RuntimeError: RESOURCE_EXHAUSTED: out of memory'
+
+
+def test_a_cell_that_lacked_memory_says_how_much_it_takes_and_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(train, 'fit_together', lambda *args: (_ for _ in ()).throw(MemoryError()))
+    ((row, _, _),) = worker.run_team('e', [dataclasses.replace(cells(BASE)[0], need=3_200_000_000)], noise())
+    assert row['error'] == 'MemoryError (it takes 3.2 GB at least)' and 'in run_team' in row['traceback']
+    given_up = [row for row, _, _ in worker.run_team('e', cells(BASE), noise(), doom='two worker processes died at it')]
+    assert [(row['status'], row['error']) for row in given_up] == [('failed', 'two worker processes died at it')] * 3
+
+
+def test_a_cell_that_is_given_up_leaves_the_others_of_its_team_alone(tmp_path):
+    book, team = Ledger(tmp_path), cells(BASE)
+    book.create({})
+    book.died([team[1].name], 'SIGSEGV')
+    book.died([team[1].name], 'SIGSEGV')
+    run = functools.partial(worker.run_team, 'e', dataset=noise())
+    worker._claim_and_run(book, lambda team, heard, doom: run(team, on_progress=heard, doom=doom), team, {}, News(), Asked())
+    assert [book.results()[cell.name]['status'] for cell in team] == ['ok', 'failed', 'ok']
 
 
 @pytest.mark.parametrize('relax_epoch', [None, 1])
@@ -166,7 +186,7 @@ def test_what_another_process_holds_is_left_to_it_and_the_rest_of_the_team_runs(
     """)  # fmt: skip
     with holder:
         assert holder.stdout.readline() == 'True\n'
-        left = worker._claim_and_run(book, lambda team, heard: worker.run_team('e', team, noise(), heard), team, {}, news)
+        left = worker._claim_and_run(book, lambda team, heard, doom: worker.run_team('e', team, noise(), heard), team, {}, news, Asked())
         holder.stdin.write('\n')
     assert left == [team[1]] and sorted(book.results()) == ['arm-seed3', 'arm-seed5']
     assert {name for kind, name, _ in news if kind == 'done'} == {'arm-seed3', 'arm-seed5'}

@@ -240,9 +240,63 @@ def test_a_training_that_diverges_says_so_and_has_no_scores(epochs):
     if epochs == 3:
         assert {v for k, v in fit.history[-1].items() if k not in ('epoch', 'seconds')} == {None}
     row, history, params = worker.run_cell('an experiment', sweep.Cell('arm', 0, c, 1), noise())
-    assert row['status'] == 'diverged' and params == {}
+    assert row['status'] == 'diverged' and params == {} and row['diverged_at'] == 1 + (epochs == 3)
     assert {v for k, v in row.items() if k.endswith(('_loss', '_accuracy'))} == {None}
     assert history[-1]['validation_loss'] is None
+
+
+def sgd(rate, **fields):
+    """A problem in six steps an epoch at a constant rate."""
+    c = Config(ModelConfig(**{**SMALL, 'head': 'flatten'}), DataConfig('noise'), TrainConfig(1, 16, 'sgd', rate, 'constant', 0.0, **fields))
+    return posed(c)
+
+
+def test_divergence_is_found_at_its_step_and_what_was_before_it_is_kept():
+    p, arrays, programs = sgd(1e30)
+    fit = train.fit(p, arrays, 0)
+    found = train.divergence(fit.state)
+    # by hand, one step after the other
+    state, seed, losses = programs.init(np.uint32(0)), np.uint32(0), []
+    order, data = programs.order(p.setting, seed, np.int32(0)), arrays._replace(train=None, validation=None, test=None, unseen=None)
+    while not losses or np.isfinite(losses[-1]):
+        before = jax.tree.map(np.array, state)
+        state, sums = programs.chunk(p.setting, state, engine.NOTHING, data, seed, order, np.int32(len(losses)), np.int32(1))
+        losses.append(float(sums.loss))
+    assert found == {'diverged_at': len(losses), 'diverged_in': 'loss'} and len(losses) > 1
+    assert same_bits(fit.state.params, before.params)
+
+
+def test_the_first_array_that_is_not_finite_is_named():
+    params = {'a': np.ones(2), 'b': {'kernel': np.array([1, np.inf]), 'bias': np.array(np.nan)}}
+    state = engine.State(np.int32(5), params, {'mean': np.array(np.nan)}, (), np.int32(6))
+    assert train.divergence(state) == {'diverged_at': 6, 'diverged_in': 'params/b/bias'}
+    state = state.replace(params={}, diverged=np.int32(0))
+    assert train.divergence(state) == {'diverged_at': 5, 'diverged_in': 'batch_stats/mean'}
+
+
+def test_updates_that_are_not_finite_are_skipped_and_count_nowhere_up_to_a_number():
+    p, arrays, programs = posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, skip_nonfinite=2)))
+    good = np.pad(arrays.train.images[:16] * arrays.scale, ((0, 0), (0, 3), (0, 3), (0, 0)))
+    bad, labels, state = np.full_like(good, np.nan), arrays.train.labels[:16], programs.init(np.uint32(0))
+    step = jax.jit(functools.partial(engine.step, p.program, p.setting))
+    for row in ('good', 'bad', 'bad', 'good', 'bad', 'bad'):
+        before = state
+        state, sums = step(state, good if row == 'good' else bad, labels)
+        assert int(state.step) == int(before.step) + 1 and int(state.diverged) == 0
+        assert same_bits((before.params, before.batch_stats), (state.params, state.batch_stats)) == (row == 'bad')
+        assert (int(sums.number), bool(np.isfinite(sums.loss))) == ((16, True) if row == 'good' else (0, True))
+    given_up, sums = step(state, bad, labels)
+    assert int(given_up.diverged) == 7 and np.isnan(sums.loss) and same_bits(given_up.params, state.params)
+    after, sums = step(given_up, good, labels)
+    assert same_bits((after.params, after.batch_stats), (state.params, state.batch_stats)) and np.isnan(sums.loss)
+    assert int(after.diverged) == 7
+
+
+def test_skipping_changes_nothing_in_a_training_that_is_finite():
+    plain, skipping = (posed(dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, skip_nonfinite=n))) for n in (0, 3))
+    one, other = (train.fit(p, arrays, 0) for p, arrays, _ in (plain, skipping))
+    for a, b in zip(jax.tree.leaves(one.state.params), jax.tree.leaves(other.state.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
 
 def test_a_training_set_smaller_than_the_batch_is_one_batch():

@@ -1,0 +1,193 @@
+"""The progress of trainings in files: saved now and then, found again to the same bits, and saved when a signal asks a process to end."""
+
+import copy
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+import optax
+
+from cnn_research import checkpoint, compiled, files, train
+from cnn_research.problem import Problem
+
+_SHARE = 0.01  # of the time may go into saving, whatever the interval
+
+
+class Asked:
+    """What signals have asked of this process: SIGTERM to save and end, SIGUSR1 to save.
+
+    While a training runs it hears them after its next chunk of steps; at other times SIGTERM ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.to_save = self.to_end = self.training = False
+
+    def listen(self) -> None:
+        """Hear the signals. Only the main thread can."""
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGUSR1, self._save)
+
+    def _end(self, number: int, frame: object) -> None:
+        self.to_end = True
+        if not self.training:
+            raise SystemExit(128 + number)
+
+    def end(self) -> None:
+        """Raises SystemExit if this process was asked to end while a training ran."""
+        if self.to_end:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _save(self, number: int, frame: object) -> None:
+        self.to_save = True
+
+
+class FileKeeper:
+    """Keeps the progress of a training in a folder. A `train.Keeper`, to be entered while the training runs.
+
+    cells: the names of the cells that are trained together; the first names the files. config: what the training is, as JSON; a state of
+    another one is not gone on from. every: seconds between savings, or more where saving would take over a hundredth of the time.
+    warn: told what a user should know.
+    """
+
+    def __init__(
+        self, folder: Path, cells: Sequence[str], config: Mapping[str, Any], every: float, asked: Asked, warn: Callable[[str], None]
+    ):
+        self._folder, self._what, self._every = folder, {'cells': list(cells), 'config': json.loads(json.dumps(config))}, every
+        self._asked, self._warn = asked, warn
+        self._saved, self._took = time.monotonic(), 0.0
+        self._writer = ThreadPoolExecutor(1)
+        self._written: Future[None] | None = None
+
+    def __enter__(self) -> 'FileKeeper':
+        self._asked.training = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._asked.training = False
+        self._writer.shutdown()
+
+    def resumed(self, problem: Problem, seeds: Sequence[int]) -> train.Progress | None:
+        """The newest good progress of these cells, None where there is none.
+
+        Raises:
+          InputError: a file that is whole but holds other arrays than the training has.
+        """
+        found = checkpoint.newest(self._folder, self._name, self._warn)
+        if found is None:
+            return None
+        path, saved = found
+        if saved.facts['what'] != self._what:
+            self._warn(f'{path} is of another definition of {self._name}, or of other seeds beside it: it starts anew')
+            checkpoint.remove(self._folder, self._name)
+            return None
+        template = _like(problem, seeds, saved.facts)
+        checkpoint.check(path, saved.leaves, _leaves(template))
+        now = made_by()
+        if saved.made_by != now:
+            self._warn(f'{self._name} goes on elsewhere than it began ({_changes(saved.made_by, now)}): its last bits may differ')
+        return _filled(template, saved)
+
+    def passed(self, progress: train.Progress) -> None:
+        """Keep the progress if it is time, or if this process was asked to.
+
+        Raises:
+          InputError: the last progress could not be written. SystemExit: this process was asked to end.
+        """
+        since = time.monotonic() - self._saved
+        if self._asked.to_save or self._asked.to_end or since >= max(self._every, self._took / _SHARE):
+            self._asked.to_save = False
+            self.save(progress)
+        if self._asked.to_end:
+            self._finish_writing()
+            self._asked.end()
+
+    def save(self, progress: train.Progress) -> None:
+        """Take a copy of the progress; it is written while the training goes on. Raises InputError if the one before could not be."""
+        started = time.monotonic()
+        self._finish_writing()
+        facts = {
+            'what': self._what, 'epoch': progress.epoch, 'done': progress.done, 'seconds': progress.seconds,
+            'histories': copy.deepcopy(progress.histories), 'best': progress.best is not None,
+            'relaxed': progress.problem.config.train.relax_epoch is None,
+        }  # fmt: skip
+        # Copies, for the next steps are given the memory of the state, and histories grow.
+        leaves = {path: np.array(leaf) for path, leaf in _leaves(progress).items()}
+        number = progress.epoch * progress.problem.steps_per_epoch + progress.done
+        with files.writing(self._folder.parent):
+            self._folder.mkdir(exist_ok=True)
+        self._written = self._writer.submit(checkpoint.save, self._folder, self._name, number, checkpoint.Saved(leaves, facts, made_by()))
+        self._saved, self._took = time.monotonic(), time.monotonic() - started
+
+    @property
+    def _name(self) -> str:
+        return self._what['cells'][0]
+
+    def _finish_writing(self) -> None:
+        if self._written is not None:
+            with files.writing(self._folder.parent):
+                self._written.result()
+            self._written = None
+
+
+def made_by() -> dict[str, str]:
+    """What the bits of a training depend on, besides its definition."""
+    return {
+        'jax': jax.__version__, 'jaxlib': jaxlib.__version__, 'flax': flax.__version__, 'optax': optax.__version__, 'code': str(commit()),
+        'processor': compiled.processor(), 'device': jax.devices()[0].device_kind, 'devices': str(jax.device_count()),
+        'threads': os.environ.get('NPROC', 'all'), 'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
+    }  # fmt: skip
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of this code, with '-dirty' where it was changed; None where there is no repository."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    names = dict.fromkeys([*old, *new])
+    return ', '.join(f'{name} was {old.get(name)}, now {new.get(name)}' for name in names if old.get(name) != new.get(name))
+
+
+def _like(problem: Problem, seeds: Sequence[int], facts: Mapping[str, Any]) -> train.Progress:
+    """A progress whose arrays are shapes: what a state of these facts must hold."""
+    begun = train.begin(train.freed(problem) if facts['relaxed'] else problem, seeds, shapes=True)
+    return dataclasses.replace(begun, best=begun.state if facts['best'] else None)
+
+
+def _tree(progress: train.Progress) -> dict[str, Any]:
+    best = {} if progress.best is None else {'best': progress.best}
+    return {'state': progress.state, 'total': progress.total, **best}
+
+
+def _leaves(progress: train.Progress) -> dict[str, Any]:
+    """Arrays by path, as 'state/params/stage_0/kernel'."""
+    found, _ = jax.tree_util.tree_flatten_with_path(_tree(progress))
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in found}
+
+
+def _filled(template: train.Progress, saved: checkpoint.Saved) -> train.Progress:
+    """The progress that was saved."""
+    facts, structure = saved.facts, jax.tree.structure(_tree(template))
+    tree = jax.tree.unflatten(structure, [jax.numpy.asarray(saved.leaves[path]) for path in _leaves(template)])
+    return train.Progress(
+        template.problem, tree['state'], tree['total'], facts['histories'], facts['epoch'], facts['done'], facts['seconds'],
+        tree.get('best'),
+    )  # fmt: skip
