@@ -86,20 +86,22 @@ class Experiment:
         """The whole configuration of every arm, or of those in `only`. `seen` says what data is: images (H, W, C), number of classes.
 
         Raises:
-          InputError: an arm that does not fit the images (a kernel larger than its input, say); the arm is named.
+          InputError: arms that do not fit the images (a kernel larger than its input, say), which are named.
         """
         configs: dict[str, config.Config] = {}
         wanted = set(self.arms if only is None else only)
         wanted |= {arm.as_arm for name, arm in self.arms.items() if name in wanted and isinstance(arm, Matched)}
-        for name, arm in self.arms.items():
-            if name not in wanted:
-                continue
-            try:
-                configs[name] = c = self._resolved(arm, base, configs, seen)
-                for model in (c.model, c.final_model):
-                    cost.layers(model, *seen(c.data))
-            except errors.InputError as e:
-                raise errors.InputError(f'arm {name}: {e}') from None
+
+        def resolved(name: str) -> None:
+            arm = self.arms[name]
+            if isinstance(arm, Matched) and arm.as_arm not in configs:
+                return  # it will be as an arm that does not fit, which is said of that one
+            c = self._resolved(arm, base, configs, seen)
+            for model in (c.model, c.final_model):
+                cost.layers(model, *seen(c.data))
+            configs[name] = c
+
+        errors.of_each('arm', resolved, {name: name for name in self.arms if name in wanted})
         return {name: c for name, c in configs.items() if only is None or name in only}
 
     @staticmethod

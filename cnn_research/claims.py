@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BEAT, STILL = 1.0, 20.0  # seconds
+_TOKEN = rb'[0-9a-z]+-[0-9]+-[0-9a-z]*-[0-9a-f]+'  # of a process, see `Claims`
 
 
 class Beat(NamedTuple):
@@ -76,11 +77,12 @@ class Claims:
                 self._path(name, number).unlink(missing_ok=True)
 
     def owner(self, name: str, number: int) -> str | None:
-        """The token of a claim; None where it is gone. Empty: it is just being written, or its writer died in between."""
+        """The token of a claim; None where it is gone. Empty: it is just being written, its writer died in between, or it is damaged."""
         try:
-            return self._path(name, number).read_text()
+            found = self._path(name, number).read_bytes()
         except FileNotFoundError:
             return None
+        return found.decode() if re.fullmatch(_TOKEN, found) else ''
 
     def beats(self) -> list[Beat]:
         """What is there of all processes that live or were killed."""

@@ -5,7 +5,7 @@ An arm of an ablation is `dataclasses.replace(base, one_field=...)`.
 
 import dataclasses
 import json
-import math
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from cnn_research import errors, geometry, schemes
@@ -18,28 +18,19 @@ DOWNSAMPLING = ('max', 'blur', 'polyphase')
 OPTIMIZERS = ('adam', 'sgd', 'adadelta')
 SCHEDULES = ('cosine', 'constant')
 LARGEST_CANVAS = 4096  # pixels; what is larger is a slip, and would fill the memory
+PER_STAGE = ('features', 'kernel_sizes', 'strides', 'pools', 'sharing')  # fields of a model with an entry for each
+_TUPLES = (*PER_STAGE, 'hidden', 'canvas')
 POSITIONS = ('left', 'right', 'top', 'bottom', 'center', 'any')
 
 
-def real(name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf) -> None:
-    """Raises InputError unless `value` is finite and within the bounds."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value <= above or value < at_least or value >= below:
-        low = f'above {above}' if above > -math.inf else f'at least {at_least}'
-        high = f' and below {below}' if below < math.inf else ''
-        raise errors.InputError(f'{name} must be a finite number {low}{high}, got {value!r}')
-
-
-def member(kind: str, value: str, known: tuple[str, ...]) -> None:
-    """Raises InputError, listing the known names, unless `value` is one of them."""
-    if value not in known:
-        raise errors.known(kind, value, known)
-
-
-def truth(name: str, value: bool) -> None:
-    """Raises InputError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise errors.InputError(f'{name} must be True or False, got {value!r}')
+_CHOICES = {
+    'padding': geometry.PADDINGS,
+    'norm': NORMS,
+    'head': HEADS,
+    'biases': BIASES,
+    'compute': COMPUTE,
+    'downsampling': DOWNSAMPLING,
+}  # of a model
 
 
 class Stage(NamedTuple):
@@ -75,23 +66,26 @@ class ModelConfig:
     downsampling: str = 'max'
 
     def __post_init__(self):
-        for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing', 'hidden'):
-            if not isinstance(getattr(self, name), tuple):  # a list would not hash, and compiled programs are kept by configuration
-                raise errors.InputError(f'{name} must be a tuple with one entry per {"layer" if name == "hidden" else "stage"}')
-        lengths = {name: len(getattr(self, name)) for name in ('features', 'kernel_sizes', 'strides', 'pools', 'sharing')}
-        if len(set(lengths.values())) > 1:
-            raise errors.InputError(f'every stage needs one entry of each field, got {lengths}')
-        for name in ('features', 'kernel_sizes', 'strides', 'pools', 'hidden'):
-            for value in getattr(self, name):
-                errors.positive(name, value)
-        for value in self.sharing:
-            schemes.parse(value)
-        member('padding', self.padding, geometry.PADDINGS)
-        member('norm', self.norm, NORMS)
-        member('head', self.head, HEADS)
-        member('biases', self.biases, BIASES)
-        member('compute', self.compute, COMPUTE)
-        member('downsampling', self.downsampling, DOWNSAMPLING)
+        with errors.gathered() as check:
+            for name in (*PER_STAGE, 'hidden'):
+                check(self._entries, name)
+            lengths = {name: len(getattr(self, name)) for name in PER_STAGE if isinstance(getattr(self, name), tuple)}
+            check(errors.require, len(set(lengths.values())) < 2, f'every stage needs one entry of each field, got {lengths}')
+            for name, known in _CHOICES.items():
+                check(errors.member, name, getattr(self, name), known)
+
+    def _entries(self, name: str) -> None:
+        """Raises InputError unless the field is a tuple of what such a field may hold."""
+        values = getattr(self, name)
+        if not isinstance(values, tuple):  # a list would not hash, and compiled programs are kept by configuration
+            what = f'{name} must be a tuple with one entry per {"layer" if name == "hidden" else "stage"}'
+            raise errors.InputError(f'{what}, got {errors.shown(values)}')
+        with errors.gathered() as check:
+            for value in values:
+                if name == 'sharing':
+                    check(schemes.parse, value)
+                else:
+                    check(errors.positive, name, value)
 
     def stages(self) -> list[Stage]:
         """The stages in order."""
@@ -105,8 +99,7 @@ class ModelConfig:
         """
         count = len(self.sharing)
         for stage in stages:
-            if not -count <= stage < count:
-                raise errors.InputError(f'no stage {stage} in a network of {count} stages')
+            errors.require(-count <= stage < count, f'no stage {stage} in a network of {count} stages')
         chosen = {stage % count for stage in stages} if stages else set(range(count))
         sharing = tuple(scheme if i in chosen else old for i, old in enumerate(self.sharing))
         return dataclasses.replace(self, sharing=sharing)
@@ -143,25 +136,47 @@ class DataConfig:
     probe: bool = False
 
     def __post_init__(self):
-        if self.train_size is not None:
-            errors.positive('train_size', self.train_size)
-        if self.canvas is not None and (not isinstance(self.canvas, tuple) or len(self.canvas) != 2):
-            raise errors.InputError(f'canvas must be (height, width) in pixels, got {self.canvas!r}')
-        for side in self.canvas or ():
-            errors.positive('canvas', side)
-            if side > LARGEST_CANVAS:
-                raise errors.InputError(f'canvas must have sides of at most {LARGEST_CANVAS} pixels, got {side}')
-        for name in ('train_positions', 'unseen_positions'):
-            value = getattr(self, name)
-            if value is not None:
-                member(name, value, POSITIONS)
-                if self.canvas is None:
-                    raise errors.InputError(f'{name} needs a canvas larger than the images: give canvas too')
-        if self.canvas is not None and self.train_positions is None:
-            raise errors.InputError(f'a canvas needs train_positions; known: {", ".join(POSITIONS)}')
-        truth('probe', self.probe)
-        if self.probe and self.canvas is None:
-            raise errors.InputError('probe needs a canvas larger than the images: give canvas too')
+        with errors.gathered() as check:
+            check(errors.text, 'dataset', self.dataset)
+            if self.train_size is not None:
+                check(errors.positive, 'train_size', self.train_size)
+            if self.canvas is None:
+                check(self._without_canvas)
+            else:
+                check(self._on_canvas)
+            for name in ('train_positions', 'unseen_positions'):
+                if getattr(self, name) is not None:
+                    check(errors.member, name, getattr(self, name), POSITIONS)
+            check(errors.truth, 'probe', self.probe)
+
+    def _without_canvas(self) -> None:
+        """Raises InputError for what needs a canvas."""
+        with errors.gathered() as check:
+            for name in ('train_positions', 'unseen_positions'):
+                check(errors.require, getattr(self, name) is None, f'{name} needs a canvas larger than the images: give canvas too')
+            check(errors.require, self.probe is not True, 'probe needs a canvas larger than the images: give canvas too')
+
+    def _on_canvas(self) -> None:
+        """Raises InputError for a canvas of another shape, or one without positions."""
+        with errors.gathered() as check:
+            sides = self.canvas if isinstance(self.canvas, tuple) and len(self.canvas) == 2 else ()
+            check(errors.require, sides != (), f'canvas must be (height, width) in pixels, got {errors.shown(self.canvas)}')
+            for side in sides:
+                check(_side, side)
+            known = ', '.join(POSITIONS)
+            check(errors.require, self.train_positions is not None, f'a canvas needs train_positions; known: {known}')
+
+
+def _side(side: Any) -> None:
+    errors.positive('canvas', side)
+    errors.require(side <= LARGEST_CANVAS, f'canvas must have sides of at most {LARGEST_CANVAS} pixels, got {side}')
+
+
+_BOUNDS: dict[str, dict[str, float]] = {
+    'learning_rate': {'at_least': 1e-30, 'below': 1e30},  # what float32 holds, with room for what is made of it
+    'weight_decay': {'at_least': 0.0, 'below': 1e30},
+    'warmup': {'at_least': 0.0, 'below': 1.0},
+}  # of a training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,24 +213,25 @@ class TrainConfig:
     skip_nonfinite: int = 0
 
     def __post_init__(self):
-        errors.positive('epochs', self.epochs)
-        errors.positive('passes', self.passes)
-        errors.positive('batch_size', self.batch_size)
-        member('optimizer', self.optimizer, OPTIMIZERS)
-        member('schedule', self.schedule, SCHEDULES)
-        real('learning_rate', self.learning_rate, above=0.0)
-        real('weight_decay', self.weight_decay, at_least=0.0)
-        real('warmup', self.warmup, at_least=0.0, below=1.0)
-        if self.patience is not None:
-            errors.positive('patience', self.patience)
-        errors.whole('shift', self.shift, 0)
-        errors.whole('skip_nonfinite', self.skip_nonfinite, 0)
-        truth('flip', self.flip)
-        schemes.parse(self.relax_to)
-        if self.relax_epoch is not None and self.patience is not None:
-            raise errors.InputError('a relaxed training has no patience: its best epoch may be one of another network')
-        if self.relax_epoch is not None:
-            real('relax_epoch', self.relax_epoch, at_least=0, below=self.epochs)
+        with errors.gathered() as check:
+            for name in ('epochs', 'passes', 'batch_size'):
+                check(errors.positive, name, getattr(self, name))
+            check(errors.member, 'optimizer', self.optimizer, OPTIMIZERS)
+            check(errors.member, 'schedule', self.schedule, SCHEDULES)
+            for name, bounds in _BOUNDS.items():
+                check(errors.real, name, getattr(self, name), **bounds)
+            if self.patience is not None:
+                check(errors.positive, 'patience', self.patience)
+            check(errors.whole, 'shift', self.shift, 0)
+            check(errors.whole, 'skip_nonfinite', self.skip_nonfinite, 0)
+            check(errors.truth, 'flip', self.flip)
+            check(errors.truth, 'watch', self.watch)
+            check(schemes.parse, self.relax_to)
+            if self.relax_epoch is not None:
+                last = min(self.epochs, errors.LARGEST) - 1 if isinstance(self.epochs, int) and self.epochs > 0 else errors.LARGEST
+                check(errors.whole, 'relax_epoch', self.relax_epoch, 0, last)
+                patience = 'a relaxed training has no patience: its best epoch may be one of another network'
+                check(errors.require, self.patience is None, patience)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,13 +252,37 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> 'Config':
-        """The configuration that `to_json` wrote. Raises InputError for one with other fields, which another version wrote."""
+    def from_json(cls, tree: Any) -> 'Config':
+        """The configuration that `to_json` wrote.
 
-        def build(kind, fields):
-            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        Raises:
+          InputError: for a tree with other fields, which another version of this package may have written, or with values that no
+            configuration has; every one of them is named.
+        """
+        kinds = {'model': ModelConfig, 'data': DataConfig, 'train': TrainConfig}
+        with errors.gathered() as check:
+            check(_fields, 'configuration', tree, kinds)
+            parts = [check(_built, name, kind, tree[name]) for name, kind in kinds.items() if isinstance(tree, dict) and name in tree]
+        return cls(*parts)
 
-        try:
-            return cls(build(ModelConfig, tree['model']), build(DataConfig, tree['data']), build(TrainConfig, tree['train']))
-        except TypeError as e:
-            raise errors.InputError(f'a configuration of another version of this package ({e}): give another --workdir') from None
+
+def _built(part: str, kind: Callable[..., Any], tree: Any) -> Any:
+    """The part of a configuration that was written as this tree. Raises InputError."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    with errors.gathered() as check:
+        check(_fields, part, tree, names)
+        given = {name: tree[name] for name in names if isinstance(tree, dict) and name in tree}
+        return check(kind, **{name: tuple(v) if isinstance(v, list) and name in _TUPLES else v for name, v in given.items()})
+
+
+def _fields(what: str, tree: Any, names: Collection[str]) -> None:
+    """Raises InputError unless the tree is a dict with these keys and no others."""
+    if not isinstance(tree, dict):
+        raise errors.InputError(f'{what} must be a JSON object with the fields {", ".join(names)}, got {errors.shown(tree)}')
+    with errors.gathered() as check:
+        for name in tree:
+            check(errors.member, f'field of {what}', name, names)
+        missing = [name for name in names if name not in tree]
+        check(errors.require, not missing, f'{what} lacks {", ".join(missing)}')
+        hint = 'another version of this package may have written these other fields: give another --workdir'
+        check(errors.require, not check.found, hint)

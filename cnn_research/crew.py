@@ -28,7 +28,7 @@ class News:
         self._pipe = pipe
 
     def put(self, what: tuple[str, str, Any]) -> None:
-        """what: (kind, cell, value): ('progress' | 'done', cell, share), ('note' | 'error', '', text)."""
+        """what: (kind, cell, value): ('progress' | 'done', cell, share), ('note', '', text), ('error', '', messages)."""
         with contextlib.suppress(OSError):
             self._pipe.send(what)
 
@@ -82,7 +82,7 @@ class Crew:
                 bar.set_description_str(f'{len(done)} of {len(share)} cells')
                 for i, (kind, cell, value) in self._news():
                     if kind == 'error':
-                        raise errors.InputError(value)
+                        raise errors.InputError(*value)
                     if kind == 'note':
                         bar.write(value, file=sys.stderr)
                     elif kind == 'ended':

@@ -59,6 +59,8 @@ def writing(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever writes to the folder within raises InputError, not OSError: the disk is full, or the folder cannot be written."""
     try:
         yield
+    except BrokenPipeError:  # of what is printed meanwhile
+        raise
     except OSError as e:
         if e.errno in _FULL:
             text = f'the disk is full, or a quota is reached: free some space for {folder}'

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 
 STEPS, PASSES = 4000, 16  # of a training, at least: with fewer passes over many examples, steps would be what is missing
 BATCH, TEST = 64, 4000  # examples of a step, and fresh examples that a training is scored on
-MOST = 2**17  # examples that a training may have
 
 Settings = tuple[tuple[float, ...], ...]
 

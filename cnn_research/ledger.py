@@ -81,7 +81,7 @@ class Ledger:
             raise errors.InputError(f'{path} cannot be read ({e.strerror}): is this the --workdir of a run?') from None
         study = unseal(text)
         if study is None or study.pop('format', None) != _FORMAT:
-            raise errors.InputError(f'{path} is damaged, or of another version of this package: give another --workdir')
+            raise errors.InputError(f'{path} is damaged, or of another version of this package: take another folder')
         return study
 
     def ask(self, cells: Iterable[Mapping[str, Any]]) -> None:
@@ -198,7 +198,9 @@ class Ledger:
         """
         results = self.results()
         if cell not in results or results[cell]['params_sha256'] is None:
-            raise errors.known('finished cell', cell, [c for c, row in results.items() if row['params_sha256']])
+            if cell in results:
+                raise errors.InputError(f'{cell} ended as {results[cell]["status"]}, without parameters')
+            raise errors.known('finished cell', cell, [c for c, row in results.items() if row['params_sha256']] or ['none yet'])
         path = self._params(cell, results[cell]['params_sha256'])
         content = path.read_bytes() if path.exists() else b''
         if hashlib.sha256(content).hexdigest() != results[cell]['params_sha256']:
@@ -244,6 +246,9 @@ class Ledger:
 def _differences(old: Any, new: Any, path: str = '') -> list[str]:
     """Where two trees of dicts differ, as 'path: old, now new'."""
     if isinstance(old, dict) and isinstance(new, dict):
+        if old.get('experiment') != new.get('experiment'):  # then all else is of another kind
+            old, new = ({'experiment': tree.get('experiment')} for tree in (old, new))
         keys = list(dict.fromkeys([*old, *new]))
         return [d for key in keys for d in _differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
-    return [] if old == new else [f'{path} was {old}, now {new}']
+    was, now = (value if isinstance(value, str) else errors.shown(value) for value in (old, new))
+    return [] if old == new else [f'{path} was {was}, now {now}']

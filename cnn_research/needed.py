@@ -16,6 +16,7 @@ from scipy.special import log_ndtr, stdtrit
 
 from cnn_research import errors
 
+FIRST, MOST = 64, 2**17  # examples that are tried first, and that a training may have
 _REFINE = 3  # points between the last that is not good enough and the next
 _RESAMPLES = 500
 _SEED = 1958

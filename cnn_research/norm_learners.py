@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from cnn_research import data, errors, learners
+from cnn_research import data, errors, learners, needed
 from cnn_research.data import norms
 from cnn_research.direct import pad, patches
 
@@ -66,7 +66,7 @@ class Comparing:
 
     def available(self, source: Any) -> int:
         """As many as anyone may ask for, or as the data set has. Raises InputError for a data set that has hardly any."""
-        return learners.MOST if '/' not in self.task else min(learners.MOST, len(self._images(source)[0].y))
+        return needed.MOST if '/' not in self.task else min(needed.MOST, len(self._images(source)[0].y))
 
     def evaluated(self, n: int, seed: int, source: Any = None, tuning: bool = False) -> np.ndarray:
         """The accuracies [S] at all rates, on fresh noise, or on the test images of the data set, if tuning on its validation images."""

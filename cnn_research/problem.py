@@ -15,6 +15,7 @@ Array = Union['jax.Array', np.ndarray]
 
 # Every evaluated image stands at one position of its set, the same for all arms and seeds.
 _POSITION_SEED = 1989
+_MOST_STEPS = 2**31 - 1  # that a program can count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,25 +124,26 @@ def make(c: config.Config, dataset: Dataset, memory: int | None = None) -> Probl
     memory: the bytes that there are for it (None: all of this machine's).
 
     Raises:
-      InputError: train_size above the data's, a shift out of the image or beside unseen positions, a canvas too small, a kernel or pool
-        that does not fit, a network larger than the memory of this machine.
+      InputError: train_size above the data's, a shift out of the image or beside unseen positions, more steps than can be counted, a
+        canvas too small, a kernel or pool that does not fit; of the problems that were found TooLargeError, if they all are networks
+        larger than the memory of this machine.
     """
     available = len(dataset.train_images)
     size = available if c.data.train_size is None else c.data.train_size
-    if size > available:
-        raise errors.InputError(f'train_size {size} is larger than the {available} training images of {dataset.name}')
-    if c.data.canvas is not None and dataset.unseen_images is not None:
-        raise errors.InputError(f'{dataset.name} has positions of its own: give no canvas')
-    shape = image_shape(c.data, dataset)
-    if c.train.shift >= min(shape[:2]):
+    shape, classes, shift, own = image_shape(c.data, dataset), len(dataset.class_names), c.train.shift, dataset.unseen_images is not None
+    problem = Problem(c, shape, classes, size, available)
+    with errors.gathered() as check:
+        check(errors.require, size <= available, f'train_size {size} is larger than the {available} training images of {dataset.name}')
+        check(errors.require, c.data.canvas is None or not own, f'{dataset.name} has positions of its own: give no canvas')
         where = 'their canvas' if c.data.canvas else 'themselves'
-        raise errors.InputError(f'shift {c.train.shift} would move images of {dataset.name} out of {where}')
-    if c.train.shift and (c.data.unseen_positions is not None or dataset.unseen_images is not None):
-        raise errors.InputError('a shift would show training images near unseen positions: give no shift, or unseen_positions none')
-    _positions(c.data, dataset)
-    problem = Problem(c, shape, len(dataset.class_names), size, available)
-    for model in (c.model, c.final_model):
-        cost.check_training_fits(model, problem.image, problem.num_classes, c.train, memory)
+        check(errors.require, shift < min(shape[:2]), f'shift {shift} would move images of {dataset.name} out of {where}')
+        near = 'a shift would show training images near unseen positions: give no shift, or unseen_positions none'
+        check(errors.require, not shift or (c.data.unseen_positions is None and not own), near)
+        steps = c.train.epochs * problem.steps_per_epoch
+        check(errors.require, steps <= _MOST_STEPS, f'training would take {steps:,} steps, at most {_MOST_STEPS:,} can be: fewer epochs')
+        check(_positions, c.data, dataset)
+        for model in (c.model, c.final_model):
+            check(cost.check_training_fits, model, shape, classes, c.train, memory)
     return problem
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from cnn_research import learners
+from cnn_research import learners, needed
 from cnn_research.data import signals
 
 TASKS: dict[str, Callable[..., signals.Signals]] = {'dynamic_signal': signals.dynamic_signal, 'static_signal': signals.static_signal}
@@ -74,7 +74,7 @@ class Learning:
 
     def available(self, source: Any) -> int:
         """As many as anyone may ask for: they are drawn."""
-        return learners.MOST
+        return needed.MOST
 
     def evaluated(self, n: int, seed: int, source: Any = None, tuning: bool = False) -> np.ndarray:
         """`accuracies` [S] in all settings; every seed has fresh examples, so tuning is nothing special."""

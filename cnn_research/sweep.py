@@ -99,12 +99,13 @@ def run(
       InputError: a worker met bad input (a full disk, say). WorkerError: workers died. KeyboardInterrupt: after the workers have ended.
       ValueError: outside the main thread, which alone hears signals.
     """
-    memory = cost.memory() // how.workers if how.workers > 1 else None
     book.ask([{'cell': cell.name, 'arm': cell.arm, 'effort': cell.effort} for cell in cells])
+    workers = min(how.workers, len(missing(book, cells, None, how.retry)))
+    memory = cost.memory() // workers if workers > 1 else None
     todo, before = missing(book, cells, memory, how.retry), book.results()
     if not todo:
         return
-    own = shares(todo, min(how.workers, len(todo)))
+    own = shares(todo, workers)
     with one_thread_each() if on_cpu() else contextlib.nullcontext():
         team = crew.Crew(module, [(str(book.folder), experiment, mine, source, before, memory, how.save_every) for mine in own])
         try:
@@ -112,7 +113,8 @@ def run(
         finally:
             team.end()
     book.tidy()
-    if missing(book, [cell for cell in todo if cell.name not in before], memory):
+    after = book.results()
+    if any(cell.name not in after or after[cell.name] == before.get(cell.name) for cell in todo):
         raise errors.WorkerError('worker processes were ended before all was done: run the same command again')
 
 

@@ -73,7 +73,7 @@ def share(
             if left and count == sum(map(len, left)):
                 time.sleep(_WAIT)
     except errors.InputError as e:
-        news.put(('error', '', str(e)))
+        news.put(('error', '', e.args))
     finally:
         book.claims.close()
 
@@ -247,7 +247,7 @@ def _refused(experiment: str, cell: sweep.Cell, dataset: Dataset, error: errors.
     """The row of a cell that the memory of this machine does not hold."""
     shape, available = problem.image_shape(cell.config.data, dataset), len(dataset.train_images)
     posed = problem.Problem(cell.config, shape, len(dataset.class_names), cell.config.data.train_size or available, available)
-    return _facts(experiment, cell, posed) | {'status': 'refused', 'error': str(error), 'seconds': 0.0}
+    return _facts(experiment, cell, posed) | {'status': 'refused', 'error': '; '.join(error.args), 'seconds': 0.0}
 
 
 def _facts(experiment: str, cell: sweep.Cell, posed: problem.Problem) -> dict[str, Any]:

@@ -77,6 +77,7 @@ worker of two threads in place of two workers 1.04 times as long for dense, 2.1 
 import json
 import os
 import platform
+import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -87,7 +88,7 @@ from absl import flags as absl_flags
 
 from cnn_research import errors, files
 from cnn_research.report import style, table
-from experiments import contenders, roofline, runner, timing, whole
+from experiments import contenders, flags, roofline, runner, timing, whole
 from experiments.comparisons import SECTIONS, Comparison
 from experiments.timing import Contender
 
@@ -153,17 +154,16 @@ def facts() -> dict[str, str]:
     return found
 
 
-def wanted() -> tuple[list[str], list[int]]:
+def asked() -> tuple[list[str], list[int]]:
     """Sections and numbers of threads that the flags ask for. Raises InputError for unknown ones."""
     default = QUICK if FLAGS.quick else ALL
-    sections = list(default) if FLAGS.sections is None else [name.strip() for name in FLAGS.sections.split(',')]
-    for name in sections:
-        if name not in ALL:
-            raise errors.known('section', name, ALL)
     cores = os.cpu_count() or 1
     text = ('1' if FLAGS.quick or cores == 1 else '1,2') if FLAGS.threads is None else FLAGS.threads
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= cores for part in text.split(',')):
-        raise errors.InputError(f'threads must be whole numbers from 1 to the {cores} cores here, separated by commas, got {text!r}')
+    with errors.gathered() as check:
+        sections = list(default) if FLAGS.sections is None else check(flags.listed, 'section', FLAGS.sections, ALL)
+        known = all(re.fullmatch('[0-9]{1,9}', part) and 0 < int(part) <= cores for part in text.split(','))
+        bounds = f'threads must be whole numbers from 1 to the {cores} cores here, separated by commas, got {errors.shown(text)}'
+        check(errors.require, known, bounds)
     return sections, [int(part) for part in text.split(',')]
 
 
@@ -180,9 +180,9 @@ def limits(threads: Sequence[int], rounds: int, seconds: float) -> dict[str, dic
     return found
 
 
-def run() -> int:
-    """Measure, print and write. Raises InputError for what the flags cannot mean."""
-    sections, threads = wanted()
+def run(wanted: tuple[list[str], list[int]]) -> int:
+    """Measure so many sections with so many threads, print and write. Raises InputError where nothing can be written."""
+    sections, threads = wanted
     folder = Path(FLAGS.workdir)
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +230,7 @@ def _draw(report: dict[str, Any], threads: int, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    runner.command('benchmark', __doc__, FLAGS, run, argv)
+    runner.command('benchmark', __doc__, FLAGS, asked, run, argv)
 
 
 if __name__ == '__main__':

@@ -56,10 +56,12 @@ absl_flags.DEFINE_string('workdir', 'runs/feature_maps', 'where the pictures go'
 
 
 _SLIDING = ('filter', 'padding', 'stride', 'dilation')
+_SAMPLE = ('sample', 'dataset', 'data_dir', 'raw_dir')
+_BELONGS_TO = {'seeds': 'compare', 'cell': 'run'}
 _MEANS_NOTHING_WITH = {
-    None: ('seeds', 'cell'),
+    None: tuple(_BELONGS_TO),
     'run': (*_SLIDING, 'seeds'),
-    'compare': (*_SLIDING, 'run', 'cell', 'image', 'sample', 'dataset'),
+    'compare': (*_SLIDING, 'run', 'cell', 'image', *_SAMPLE),
 }
 
 
@@ -86,8 +88,6 @@ def slide() -> dict[str, bytes]:
     from cnn_research.report import sliding, style
 
     kernel = filters.parse(FLAGS.filter)
-    errors.positive('stride', FLAGS.stride)
-    errors.positive('dilation', FLAGS.dilation)
     image, name = looked_at('digits')
     pixels = picture.grey(image)[..., 0].astype(np.float32) / 255
     height, width = pixels.shape
@@ -122,8 +122,6 @@ def learned() -> dict[str, bytes]:
     from cnn_research.data import picture
     from cnn_research.report import figures, style
 
-    if FLAGS.cell is None:
-        raise errors.InputError('run needs --cell too, such as --cell=conv_gmp-seed0')
     cell = trained.load_cell(FLAGS.run, FLAGS.cell)
     channels = cell.scale.shape[-1]
     if not cell.model.config.sharing or channels not in (1, 3):
@@ -227,7 +225,6 @@ def compare() -> dict[str, bytes]:
     """The files of the comparison; the table is printed."""
     from cnn_research.report import sliding, style, table
 
-    errors.positive('seeds', FLAGS.seeds)
     found = [accuracies(seed) for seed in range(FLAGS.seeds)]
     rows, lines = [], {}
     for name in found[0]:
@@ -242,13 +239,27 @@ def compare() -> dict[str, bytes]:
     return {'anywhere.svg': style.figure_svg(figure).encode()}
 
 
-def run() -> int:
-    """Make the pictures that the flags ask for. Raises InputError for what they cannot mean."""
+def asked() -> str | None:
+    """Which question the flags ask: 'compare', 'run', or None, of a filter that slides. Raises InputError for what they cannot mean."""
     question = 'compare' if FLAGS.compare else 'run' if FLAGS.run is not None else None
-    for name in _MEANS_NOTHING_WITH[question]:
-        if FLAGS[name].present:
-            raise errors.InputError(f'{name} means nothing {f"with --{question}" if question else "without --compare"}: leave it out')
-    pictures = compare() if FLAGS.compare else learned() if FLAGS.run is not None else slide()
+    with errors.gathered() as check:
+        for name in _MEANS_NOTHING_WITH[question]:
+            beside = f'with --{question}' if question else f'without --{_BELONGS_TO[name]}'
+            check(errors.require, not FLAGS[name].present, f'{name} means nothing {beside}: leave it out')
+        for name in _SAMPLE if FLAGS.image is not None and question != 'compare' else ():
+            check(errors.require, not FLAGS[name].present, f'{name} means nothing with --image: leave it out')
+        for name in ('stride', 'dilation', 'seeds'):
+            check(errors.positive, name, FLAGS[name].value)
+        check(errors.whole, 'sample', FLAGS.sample, 0)
+        check(errors.member, 'padding', FLAGS.padding, geometry.PADDINGS)
+        check(filters.parse, FLAGS.filter)
+        check(errors.require, question != 'run' or FLAGS.cell is not None, 'run needs --cell too, such as --cell=conv_gmp-seed0')
+    return question
+
+
+def run(question: str | None) -> int:
+    """Make the pictures that answer it. Raises InputError for images and cells that are not there, or do not suit."""
+    pictures = {'compare': compare, 'run': learned, None: slide}[question]()
     folder = Path(FLAGS.workdir)
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +271,7 @@ def run() -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    runner.command('feature_maps', __doc__, FLAGS, run, argv)
+    runner.command('feature_maps', __doc__, FLAGS, asked, run, argv)
 
 
 if __name__ == '__main__':

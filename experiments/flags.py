@@ -1,17 +1,20 @@
 """The command line of every experiment: flags, grouped help, and the configuration they make (absl is used here alone)."""
 
 import dataclasses
+import itertools
 import re
 import shlex
 import sys
 import textwrap
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
 from absl import flags
 
 from cnn_research import ablation, config, errors, geometry, sweep
 
 FLAGS = flags.FLAGS
+T = TypeVar('T')
 
 _WHAT = 'What runs'
 _DATA = 'Data'
@@ -58,8 +61,10 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_TRAIN, 'flip', bool, 'augmentation: mirror training images, left for right, half of the time'),
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
+_FOLDERS = ('workdir', 'data_dir', 'raw_dir', 'run')
+_KINDS = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}  # by absl's name of it
 _CAN_BE_NONE = ('canvas', 'unseen_positions')
-_PER_STAGE = ('features', 'kernel_sizes', 'strides', 'pools')
+_UNREAD = object()
 
 
 def define() -> None:
@@ -77,17 +82,90 @@ def define() -> None:
             flags.DEFINE_string(name, None, text)
 
 
-def parse(argv: list[str], values: flags.FlagValues = FLAGS) -> list[str]:
-    """absl's parser with one-line errors. Raises InputError for unknown flags and for values of the wrong kind."""
+def read(argv: Sequence[str], values: flags.FlagValues, asked: Callable[[], T], kinds: bool = False) -> T:
+    """What a command line asks for: the first thing that every command does, before it looks at data or makes anything.
+
+    asked: of the flags that were read, what they mean. kinds: whether a flag can decide which others have a meaning, so that nothing is
+    said of those where one is misspelled.
+
+    Raises:
+      InputError: with everything that is wrong with the flags, as far as it can be known without data.
+    """
+    with errors.gathered() as check:
+        check(parse, argv, values)
+        if not kinds or not any(isinstance(e, UnreadableError) for e in check.found):
+            return check(asked)
+    raise AssertionError('what is wrong was raised')
+
+
+class UnreadableError(errors.InputError):
+    """Words that are no flags: what is missing for them is not known."""
+
+
+def parse(argv: Sequence[str], values: flags.FlagValues) -> None:
+    """Sets the flags.
+
+    Raises:
+      InputError: with all unknown ones, all values of the wrong kind, and whatever is no flag; an UnreadableError but for mere values.
+    """
+    values(argv[:1])  # flags that are not given, or not well, have their defaults
+    found = errors.Check()
     try:
-        rest = values(argv)
-    except flags.Error as e:
-        raise errors.InputError(f'{" ".join(str(e).split())}; --help lists the flags') from None
-    if values['workdir'].value == '':
-        raise errors.InputError('workdir must name a folder, got nothing')
-    if len(rest) > 1:
-        raise errors.InputError(f'{rest[1]!r} is no flag: write --name=value')
-    return rest
+        args = values.read_flags_from_files(argv[1:])
+    except (flags.Error, OSError, ValueError) as e:
+        why = str(e).removeprefix('ERROR:: Unable to open flagfile: ')
+        raise UnreadableError(f'cannot read a --flagfile: {why}') from None
+    for words in _one_by_one(args, values):
+        found(_set, words, values)
+    for name in _FOLDERS:
+        found(errors.require, name not in values or values[name].value != '', f'{name} must name a folder, got nothing')
+    if found.found:
+        kind = UnreadableError if any(isinstance(e, UnreadableError) for e in found.found) else errors.InputError
+        raise kind(*dict.fromkeys(message for e in found.found for message in e.args))
+
+
+def _one_by_one(args: Sequence[str], values: flags.FlagValues) -> Iterator[list[str]]:
+    """The words of each flag: its value is a word of its own where no = stands before it, likely so where the name is unknown."""
+    rest, following = iter(args), iter([*args[1:], '-'])
+    for word in rest:
+        name, after = _name(word), next(following)
+        if '=' not in word and (not values[name].boolean if name in values else name and not _negated(name, values) and after[:1] != '-'):
+            next(following, None)
+            yield [word, *itertools.islice(rest, 1)]
+        else:
+            yield [word]
+
+
+def _negated(name: str, values: flags.FlagValues) -> bool:
+    """Whether it is 'no' and the name of a flag that is true or false."""
+    return name.startswith('no') and name[2:] in values and values[name[2:]].boolean
+
+
+def _name(word: str) -> str:
+    """The flag's name in '--name=value', '-name' or '--name'; nothing in what is no flag."""
+    return word[1:].removeprefix('-').partition('=')[0] if word.startswith('-') else ''
+
+
+def _set(words: list[str], values: flags.FlagValues) -> None:
+    """Set a flag to what its words say. Raises InputError."""
+    word, name = words[0], _name(words[0])
+    if not name:
+        raise UnreadableError(f'{errors.shown(word)} is no flag: write --name=value')
+    if name not in values and not _negated(name, values):
+        near = errors.nearest(name, list(values))
+        suggestion = '' if near is None else f': did you mean --{near}?'
+        raise UnreadableError(f'unknown flag {errors.shown("--" + name)}{suggestion or ";"} --help lists the flags')
+    if '\0' in ''.join(words):  # from a flagfile; no system opens a file of such a name
+        raise errors.InputError(f'{name} must not hold a NUL character')
+    try:
+        values(['', *words])
+    except flags.IllegalFlagValueError:
+        value = words[1] if len(words) > 1 else word.partition('=')[2]
+        raise errors.InputError(f'{name} must be {_KINDS[values[name].flag_type()]}, got {errors.shown(value)}') from None
+    except flags.Error:
+        raise UnreadableError(f'{name} needs a value: write --{name}=value') from None
+    except ValueError:
+        raise UnreadableError(f'--{name} takes no value, got {errors.shown(word)}') from None
 
 
 def help_text(experiment: ablation.Experiment, doc: str) -> str:
@@ -143,44 +221,58 @@ def base_config(experiment: ablation.Experiment) -> config.Config:
     """The experiment's base for the data set asked for, changed by the flags that were given.
 
     Raises:
-      InputError: a value that the configuration refuses, or one that every arm would replace.
+      InputError: values that the configuration refuses, or that every arm would replace.
     """
-    base = experiment.base(FLAGS.dataset or experiment.small.data.dataset)
+    with errors.gathered() as check:
+        name = experiment.small.data.dataset if FLAGS.dataset is None or 'dataset' in experiment.owns else FLAGS.dataset
+        base = check(experiment.base, name, otherwise=experiment.small)
+        given = _given(experiment, base, check)
+        parts = {part: check(dataclasses.replace, getattr(base, part), **given[part]) for part in given}
+    return config.Config(**parts)
+
+
+def _given(experiment: ablation.Experiment, base: config.Config, check: errors.Check) -> dict[str, dict[str, Any]]:
+    """The fields that the flags change, by part of the configuration."""
     given: dict[str, dict[str, Any]] = {'model': {}, 'data': {}, 'train': {}}
+    unread = False
     for _, name, kind, _ in _TABLE:
-        value = getattr(FLAGS, name)
-        field = _FIELDS.get(name, name)
+        value, field = getattr(FLAGS, name), _FIELDS.get(name, name)
         part = next((p for p in given if hasattr(getattr(base, p), field)), None)
-        if value is None or part is None or name == 'dataset':
+        if value is None or part is None:
             continue
         if field in experiment.owns:
-            raise errors.InputError(f'every arm of {experiment.name} sets {name} itself: leave --{name} out')
-        given[part][field] = _read(name, kind, value)
-    stages = len(given['model'].get('features', base.model.features))
-    model = {name: _follow(getattr(base.model, name), stages) for name in (*_PER_STAGE, 'sharing')}
-    for name, values in given['model'].items():
-        model[name] = values * stages if name in _PER_STAGE and len(values) == 1 else values
+            check(errors.require, False, f'every arm of {experiment.name} sets {name} itself: leave --{name} out')
+        elif field != 'dataset':
+            read = check(_read, name, kind, value, otherwise=_UNREAD)
+            if read is not _UNREAD:
+                given[part][field] = read
+            elif field == 'canvas':
+                given[part][field] = (1, 1)  # so that what needs one is not blamed
+            unread |= read is _UNREAD and field in config.PER_STAGE
+    if unread:  # how many stages there are is not known
+        given['model'] = {field: value[:1] if field in config.PER_STAGE else value for field, value in given['model'].items()}
     if given['data'].get('canvas', base.data.canvas) is None:
         given['data'] = {'train_positions': None, 'unseen_positions': None, 'probe': False, **given['data']}
-    changed = {**given, 'model': model}
-    return dataclasses.replace(base, **{p: dataclasses.replace(getattr(base, p), **fields) for p, fields in changed.items()})
+    given['model'] = _followed(base.model, given['model'])
+    return given
 
 
-def _follow(values: tuple, stages: int) -> tuple:
-    """A base's values for another number of stages: its first ones, the last of them repeated."""
-    return (values + values[-1:] * stages)[:stages]
+def _followed(model: config.ModelConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model that are given, the others for as many stages: a value stands for all stages, and a base's last one repeats."""
+    stages = len(given.get('features', model.features))
+    one_for_all = {name: values * stages for name, values in given.items() if name in config.PER_STAGE and len(values) == 1}
+    bases = {name: getattr(model, name) for name in config.PER_STAGE}
+    return {**{name: (values + values[-1:] * stages)[:stages] for name, values in bases.items()}, **given, **one_for_all}
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
     if name in _CAN_BE_NONE and value == 'none':
         return None
-    if isinstance(kind, tuple):
-        config.member(name, value, kind)
     if kind == 'size':
         return size(name, value, ', or none' if name in _CAN_BE_NONE else '')
     if kind == 'ints':
         if not re.fullmatch(r'[0-9]{1,9}(,[0-9]{1,9})*', value):
-            raise errors.InputError(f'{name} must be whole numbers without a sign, separated by commas, got {value!r}')
+            raise errors.InputError(f'{name} must be whole numbers without a sign, separated by commas, got {errors.shown(value)}')
         numbers = tuple(int(number) for number in value.split(','))
         return () if name == 'hidden' and numbers == (0,) else numbers
     return value
@@ -189,30 +281,36 @@ def _read(name: str, kind: Any, value: Any) -> Any:
 def size(name: str, value: str, other: str = '') -> tuple[int, int]:
     """'28' or '720x1280' as (height, width). Raises InputError, which names what `other` there is."""
     if not re.fullmatch(r'[0-9]{1,5}(x[0-9]{1,5})?', value) or 0 in map(int, value.split('x')):
-        raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH{other}, got {value!r}')
+        raise errors.InputError(f'{name} must be a side or HEIGHTxWIDTH{other}, got {errors.shown(value)}')
     sides = [int(side) for side in value.split('x')]
     return sides[0], sides[-1]
 
 
 def wanted_arms(experiment: ablation.Experiment) -> list[str]:
-    """The arms asked for, in the experiment's order. Raises InputError for an unknown one."""
+    """The arms asked for, in the experiment's order. Raises InputError for unknown ones."""
     if FLAGS.arms is None:
         return list(experiment.default or experiment.arms)
     if FLAGS.arms == 'all':
         return list(experiment.arms)
-    wanted = [name.strip() for name in FLAGS.arms.split(',')]
-    for name in wanted:
-        if name not in experiment.arms:
-            raise errors.known(f'arm of {experiment.name}', name, experiment.arms)
+    wanted = listed(f'arm of {experiment.name}', FLAGS.arms, experiment.arms)
     return [name for name in experiment.arms if name in wanted]
 
 
-def asked_for_help(argv: list[str]) -> bool:
+def listed(kind: str, text: str, known: Collection[str]) -> list[str]:
+    """The names in a list with commas. Raises InputError for all that are not known."""
+    names = [name.strip() for name in text.split(',')]
+    with errors.gathered() as check:
+        for name in names:
+            check(errors.member, kind, name, known)
+    return names
+
+
+def asked_for_help(argv: Sequence[str]) -> bool:
     """Whether to print help and do nothing."""
     return any(arg in ('--help', '-help', '-h', '--helpfull', '--helpshort') for arg in argv[1:])
 
 
-def command(argv: list[str]) -> str:
+def command(argv: Sequence[str]) -> str:
     """The command that was typed, for the report."""
     module = getattr(sys.modules['__main__'], '__spec__', None)
     return shlex.join(['python', '-m', module.name, *argv[1:]] if module else ['python', *argv])

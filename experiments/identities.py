@@ -89,29 +89,36 @@ def embeddings(dataset) -> tuple[tuple[str, ...], list[tuple]]:
     return ('head', 'embedded as', 'largest difference', 'largest logit', 'predictions changed', 'of'), rows
 
 
-def run() -> int:
-    """Print and write both tables. Raises InputError for data that is not there."""
+def asked() -> str:
+    """The data set that the flags ask for; what is wrong with it only reading it can tell."""
+    return FLAGS.dataset
+
+
+def run(name: str) -> int:
+    """Print and write both tables. Raises InputError for data that is not there, or whose dense network is larger than memory."""
     from cnn_research import data, files
     from cnn_research.report import table
 
     folder = Path(FLAGS.workdir)
-    dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir, raw_dir=FLAGS.raw_dir)
+    dataset = data.load(name, data_dir=FLAGS.data_dir, raw_dir=FLAGS.raw_dir)
+    found = {}
+    for file, title, make in (
+        ('starts', 'Standard deviation of outputs before training', starts),
+        ('embeddings', f'A convolutional network trained on {dataset.name}, embedded', lambda: embeddings(dataset)),
+    ):
+        found[file] = columns, rows = make()
+        print(f'{title}\n{table.plain(columns, rows)}\n')
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, title, make in (
-            ('starts', 'Standard deviation of outputs before training', starts),
-            ('embeddings', f'A convolutional network trained on {dataset.name}, embedded', lambda: embeddings(dataset)),
-        ):
-            columns, rows = make()
-            print(f'{title}\n{table.plain(columns, rows)}\n')
-            table.write_plain_csv(folder / f'{name}.csv', columns, rows)
+        for file, (columns, rows) in found.items():
+            table.write_plain_csv(folder / f'{file}.csv', columns, rows)
     print(f'{folder}/ holds starts.csv, embeddings.csv')
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    runner.command('identities', __doc__, FLAGS, run, argv)
+    runner.command('identities', __doc__, FLAGS, asked, run, argv)
 
 
 if __name__ == '__main__':

@@ -11,14 +11,12 @@ from cnn_research import config, cost, data, needed, stats
 from cnn_research.report import table
 from cnn_research.sweep import Cell
 from experiments import runner, searches
+from experiments.tasks import NETWORKS, TUNING_SEED
 
-NETWORKS = {'conv': 'shared', 'tiled': 'tiled:2x2', 'low_rank': 'low_rank:2', 'local': 'local', 'dense': 'dense'}
-DEFAULT = ('conv', 'local', 'dense')
 GRID = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 SETTINGS = tuple((rate, decay) for rate in (0.002, 0.01) for decay in (0.01, 0.5))  # that are tried for every network and n
 TARGETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.875, 0.9, 0.925, 0.95, 0.975, 0.99)
 _TUNED = 10_000  # above so many images nothing is tuned: the settings of the largest n up to there are taken
-TUNING_SEED = 1000
 _LEAST_STEPS = 400
 _MANY = 30_000  # with more images, three seeds are enough
 _FEATURES = (8, 16)

@@ -8,10 +8,10 @@ import numpy as np
 
 from cnn_research import rank_learners, stats
 from cnn_research.report import table
+from experiments import tasks
 
 RANKS = (1, 2, 5)
 _TUNING_TASKS = 10  # that settings are compared on, and no table shows
-_TUNING_FROM = 1_000_000  # their seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Fit:
             errors, differences = rank_learners.fitted(self.scheme, self.rank, seeds, sigma, rates, decays)
             return np.asarray(errors, float), np.asarray(differences, float)
 
-        tuned, _ = fitted(_TUNING_FROM, _TUNING_TASKS)
+        tuned, _ = fitted(tasks.TUNING_TASKS, _TUNING_TASKS)
         on_progress(0.4)
         best = int(np.argmin(tuned.mean(axis=1)))
         errors, differences = (found[best].tolist() for found in fitted(0, self.tasks))

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from absl import flags as absl_flags
 
@@ -15,6 +16,7 @@ from cnn_research import ablation, config, cost, data, errors, files, ledger, pr
 from cnn_research.ablation import RATES
 from experiments import flags
 
+T = TypeVar('T')
 _TUNING_SEEDS = (1000, 1001, 1002)  # rates are compared on seeds that no table shows
 _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
@@ -47,35 +49,45 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
         sys.exit(0)
 
     def job() -> int:
-        flags.parse(argv)
-        return run(experiment, flags.command(argv), more)
+        return run(experiment, flags.read(argv, flags.FLAGS, functools.partial(asked, experiment)), flags.command(argv), more)
 
     guarded(experiment.name, job, 'finished cells are kept, the same command goes on')
 
 
-def command(name: str, doc: str | None, values: absl_flags.FlagValues, job: Callable[[], int], argv: Sequence[str] | None) -> NoReturn:
-    """Run a command that is no ablation, with flags of its own, and exit as `main` does."""
+def command(
+    name: str,
+    doc: str | None,
+    values: absl_flags.FlagValues,
+    asked: Callable[[], T],
+    job: Callable[[T], int],
+    argv: Sequence[str] | None,
+) -> NoReturn:
+    """Run a command that is no ablation, with flags of its own, and exit as `main` does.
+
+    asked: of the flags, what they mean, see `flags.read`. job: does that, and says the exit status.
+    """
     argv = sys.argv if argv is None else list(argv)
-    if flags.asked_for_help(list(argv)):
+    if flags.asked_for_help(argv):
         print('\n'.join([(doc or '').strip(), '', 'Flags:', *(f'  --{flag:<12} {values[flag].help}' for flag in values)]))
         sys.exit(0)
-
-    def parsed() -> int:
-        flags.parse(list(argv), values)
-        return job()
-
-    guarded(name, parsed, 'what was finished is kept')
+    guarded(name, lambda: job(flags.read(argv, values, asked, kinds=True)), 'what was finished is kept')
 
 
 def guarded(name: str, job: Callable[[], int], after_interrupt: str) -> NoReturn:
-    """Exit with the job's status, or with one line on standard error and that of what stopped it: 2 for bad input, 128 + n on signal n."""
+    """Exit with the job's status, or with that of what stopped it, which standard error says: 2 for bad input, 128 + n on signal n.
+
+    Of bad input there is a line for every problem.
+    """
     signal.signal(signal.SIGTERM, _raise_interrupted)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
     try:
         sys.exit(job())
     except errors.InputError as e:
-        print(f'{name}: {e}', file=sys.stderr)
+        print('\n'.join(f'{name}: {line}' for line in str(e).split('\n')), file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read what is printed has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except errors.WorkerError as e:
         print(f'{name}: {e}', file=sys.stderr)
         sys.exit(1)
@@ -101,22 +113,40 @@ def failed(book: ledger.Ledger) -> int:
     """The exit status of a study: 1 if a cell failed, with a line that says what can be done."""
     names = [cell for cell, row in book.results().items() if row['status'] == 'failed']
     if names:
-        print(f'{len(names)} failed ({", ".join(names[:3])}{", ..." * (len(names) > 3)}): --retry runs them once more', file=sys.stderr)
+        some = ', '.join(names[:3]) + ', ...' * (len(names) > 3)
+        print(f'{len(names)} failed ({some}): what asked for them runs them once more with --retry', file=sys.stderr)
     return int(bool(names))
 
 
-def run(experiment: ablation.Experiment, command: str, more: More | None = None) -> int:
-    """The whole job; the exit status. Raises InputError, for what the flags ask, before anything is written."""
+class Asked(NamedTuple):
+    """What a command line asks of an experiment."""
+
+    base: config.Config
+    arms: list[str]
+    seeds: int
+
+
+def asked(experiment: ablation.Experiment) -> Asked:
+    """What the flags ask for. Raises InputError with all that is wrong with it without looking at data."""
     f = flags.FLAGS
-    number = experiment.seeds if f.seeds is None else f.seeds
-    errors.positive('seeds', number)
-    if number > _TUNING_SEEDS[0]:
-        raise errors.InputError(f'seeds must be at most {_TUNING_SEEDS[0]}, got {number}')
-    if f.workers is not None:
-        errors.positive('workers', f.workers)
-    if f.save_every is not None:
-        config.real('save_every', f.save_every, above=0.0)
-    base, arms = flags.base_config(experiment), flags.wanted_arms(experiment)
+    seeds = experiment.seeds if f.seeds is None else f.seeds
+    with errors.gathered() as check:
+        check(errors.whole, 'seeds', seeds, 1, _TUNING_SEEDS[0])
+        if f.workers is not None:
+            check(errors.positive, 'workers', f.workers)
+        if f.save_every is not None:
+            check(errors.real, 'save_every', f.save_every, above=0.0)
+        arms = check(flags.wanted_arms, experiment)
+        base = check(flags.base_config, experiment)
+        if f.tune and base is not None:
+            rates, rate = ', '.join(f'{rate:g}' for rate in RATES), base.train.learning_rate
+            check(errors.require, rate in RATES, f'tune tries {rates}, and the rate here, {rate:g}, is none of them: leave it out')
+    return Asked(base, arms, seeds)
+
+
+def run(experiment: ablation.Experiment, asked: Asked, command: str, more: More | None = None) -> int:
+    """The whole job; the exit status. Raises InputError, for what does not fit the data, before anything is written."""
+    f, (base, arms, number) = flags.FLAGS, asked
     source = sweep.Source(f.data_dir, f.raw_dir)
     opened = functools.cache(functools.partial(data.load, **source._asdict()))
 
@@ -124,14 +154,13 @@ def run(experiment: ablation.Experiment, command: str, more: More | None = None)
         dataset = opened(of.dataset)
         return problem.image_shape(of, dataset), len(dataset.class_names)
 
-    problem.make(base, opened(base.data.dataset))
-    configs = experiment.resolve(base, seen, arms)
-    for c in configs.values():
+    def posed(c: config.Config) -> None:
         with contextlib.suppress(errors.TooLargeError):  # that cell is refused, and the others run
             problem.make(c, opened(c.data.dataset))
-    if f.tune and base.train.learning_rate not in RATES:
-        rates = ', '.join(f'{rate:g}' for rate in RATES)
-        raise errors.InputError(f'tune tries {rates}, and the rate here, {base.train.learning_rate:g}, is none of them: leave it out')
+
+    opened(base.data.dataset)
+    configs = experiment.resolve(base, seen, arms)
+    errors.of_each('arm', posed, configs)
     book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
     book.create({'experiment': experiment.name, 'base': base.to_json()})
 

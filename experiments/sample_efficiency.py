@@ -103,17 +103,15 @@ dense layers 0.73 (0.6 to 0.9) times as many. Pictures that stand in their place
 """
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags as absl_flags
 
-from cnn_research import errors
-from experiments import runner
+from experiments import runner, tasks
 
-SIGNALS, NORM, RANK = ('dynamic_signal', 'static_signal'), 'norm_comparison', 'shared_rank'
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string(
-    'dataset', 'digits', f'{" | ".join(SIGNALS)} | {NORM}[/cifar10] | {RANK}, or a data set of images', flag_values=FLAGS
+    'dataset', 'digits', f'{" | ".join(tasks.SIGNALS)} | {tasks.NORM}[/cifar10] | {tasks.RANK}, or a data set of images', flag_values=FLAGS
 )
 absl_flags.DEFINE_string('arms', None, 'networks, of images: conv,tiled,low_rank,local,dense (conv,local,dense)', flag_values=FLAGS)
 absl_flags.DEFINE_float('sigma', None, 'deviation of the noise, of signals, of length 1 (0.2), and of shared_rank (0)', flag_values=FLAGS)
@@ -133,40 +131,24 @@ absl_flags.DEFINE_boolean('retry', False, 'run cells once more that failed', fla
 absl_flags.DEFINE_string(
     'workdir', None, 'folder of results; the same command again resumes (runs/sample_efficiency/DATASET)', flag_values=FLAGS
 )
-_SEARCH = ('target', 'most', 'quick')
-_OWN = {'sigma', 'arms', 'data_dir', 'raw_dir', *_SEARCH}  # flags that not all tasks have
 
 
-def job() -> int:
+def asked() -> tuple[str, dict[str, Any]]:
+    """What the flags ask for, see `tasks.asked`."""
+    return tasks.asked(FLAGS)
+
+
+def job(wanted: tuple[str, dict[str, Any]]) -> int:
     """What the flags ask for, its tables and figure; the exit status. Raises InputError before anything is written."""
-    task = FLAGS.dataset
-    if FLAGS.seeds is not None:
-        errors.whole('seeds', FLAGS.seeds, 2)
-    if FLAGS.workers is not None:
-        errors.positive('workers', FLAGS.workers)
-    if FLAGS.sigma is not None and not 0 <= FLAGS.sigma <= 100:
-        raise errors.InputError(f'sigma must be from 0 to 100, got {FLAGS.sigma}')
-    if task in SIGNALS:
-        kind, own = 'searches', {'sigma', *_SEARCH}
-    elif task == NORM:
-        kind, own = 'searches', {*_SEARCH}
-    elif task.startswith(f'{NORM}/'):
-        kind, own = 'searches', {*_SEARCH, 'data_dir', 'raw_dir'}
-    elif task == RANK:
-        kind, own = 'ranks', {'sigma'}
-    else:
-        kind, own = 'images', {'arms', 'data_dir', 'raw_dir'}
-    for name in sorted(_OWN - own):
-        if FLAGS[name].present:
-            raise errors.InputError(f'{task} has no use for --{name}: leave it out')
     from experiments import samples  # numpy, scipy and jax: imported when there is something to do
 
-    return {'searches': samples.searches, 'ranks': samples.ranks, 'images': samples.images}[kind](FLAGS)
+    what, told = wanted
+    return getattr(samples, what)(FLAGS, **told)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exit with 0 done, 1 a cell failed, 2 bad input, 128 + n on signal n."""
-    runner.command('sample_efficiency', __doc__, FLAGS, job, argv)
+    runner.command('sample_efficiency', __doc__, FLAGS, asked, job, argv)
 
 
 if __name__ == '__main__':

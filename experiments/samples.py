@@ -7,12 +7,12 @@ from typing import Any
 
 from absl import flags
 
-from cnn_research import data, errors, files, learners, ledger, rank_learners, sweep
-from cnn_research.data import pins
+from cnn_research import data, errors, files, ledger, rank_learners, sweep
 from cnn_research.report import needed as figures
 from cnn_research.report import style, table
 from experiments import image_samples, jobs, rank_fits, runner, studies
 from experiments import searches as needs
+from experiments.tasks import GENERATED
 
 
 def _open(f: flags.FlagValues, **common: Any) -> ledger.Ledger:
@@ -53,39 +53,18 @@ def _draw(folder: Path, name: str, figure: Any) -> None:
     print(f'\n{path} shows this.')
 
 
-def _asked(f: flags.FlagValues) -> dict[str, Any]:
-    """The flags of searches, with their defaults. Raises InputError."""
-    signals = f.dataset in studies.SIGNALS
-    asked = {
-        'quick': f.quick,
-        'target': f.target if f.target is not None else 0.95 if signals else 0.9,
-        'seeds': f.seeds or (4 if f.quick else 10),
-        'most': f.most if f.most is not None else learners.MOST,
-    }
-    errors.whole('most', asked['most'], 2 * needs.FIRST)
-    if asked['most'] > learners.MOST:
-        raise errors.InputError(f'most must be at most {learners.MOST}, got {asked["most"]}')
-    if not 0.5 < asked['target'] < 1:
-        raise errors.InputError(f'target must be between 0.5 and 1, got {asked["target"]}')
-    if not signals:
-        return asked
-    if f.sigma == 0:
-        raise errors.InputError('sigma must be above 0: without noise nothing hides a signal')
-    return asked | {'sigma': f.sigma or 0.2}
-
-
-def searches(f: flags.FlagValues) -> int:
-    """The examples needed by every model at every size of a generated task, and the exponents."""
-    task, asked = f.dataset, _asked(f)
-    study = studies.signal(task, asked['sigma'], asked['quick']) if task in studies.SIGNALS else studies.norm(task, asked['quick'])
+def searches(f: flags.FlagValues, quick: bool, target: float, seeds: int, most: int, sigma: float | None = None) -> int:
+    """The examples needed by every model at every size of a generated task, and the exponents. sigma: of signals."""
+    task = f.dataset
+    study = studies.norm(task, quick) if sigma is None else studies.signal(task, sigma, quick)
     learning = [study.learner(model, size) for size in study.sizes for model in study.models]
     for learner in learning:
         learner.available(sweep.Source(f.data_dir, f.raw_dir))  # refuses a data set that cannot serve
-    cells = [jobs.Cell(needs.Search(learner, asked['target'], asked['seeds'], asked['most'])) for learner in learning]
-    book = _open(f, **asked)
+    cells = [jobs.Cell(needs.Search(learner, target, seeds, most)) for learner in learning]
+    book = _open(f, quick=quick, target=target, seeds=seeds, most=most, **({} if sigma is None else {'sigma': sigma}))
     examples = needs.counts(_sweep(f, book, cells, jobs.__name__))
     with files.writing(book.folder):
-        to, under = f'{100 * asked["target"]:g} %', f', sigma {asked["sigma"]:g}' if 'sigma' in asked else ''
+        to, under = f'{100 * target:g} %', '' if sigma is None else f', sigma {sigma:g}'
         title = f'examples that {task} takes for an accuracy of {to}{under}, with 95 % intervals'
         _show(book.folder, 'needed', title, *needs.needed_table(study, examples))
         beside = ', and those of the claimed formulas on the same sizes' if study.claims else ''
@@ -98,9 +77,8 @@ def searches(f: flags.FlagValues) -> int:
     return runner.failed(book)
 
 
-def ranks(f: flags.FlagValues) -> int:
+def ranks(f: flags.FlagValues, sigma: float, tasks: int) -> int:
     """What every scheme gets wrong after 20 examples of maps of rank 1, 2 and 5."""
-    tasks, sigma = f.seeds or 50, f.sigma or 0.0
     cells = [jobs.Cell(rank_fits.Fit(scheme, rank, sigma, tasks)) for scheme in rank_learners.SCHEMES for rank in rank_fits.RANKS]
     book = _open(f, sigma=sigma, tasks=tasks)
     rows = _sweep(f, book, cells, jobs.__name__)
@@ -111,26 +89,20 @@ def ranks(f: flags.FlagValues) -> int:
     return runner.failed(book)
 
 
-def images(f: flags.FlagValues) -> int:
+def images(f: flags.FlagValues, networks: Sequence[str], seeds: int | None) -> int:
     """Accuracy by number of training images, and the images needed for an accuracy."""
-    names = image_samples.DEFAULT if f.arms is None else tuple(name.strip() for name in f.arms.split(','))
-    for name in names:
-        if name not in image_samples.NETWORKS:
-            raise errors.known('network', name, image_samples.NETWORKS)
-    if f.seeds is not None and f.seeds > image_samples.TUNING_SEED:
-        raise errors.InputError(f'seeds must be at most {image_samples.TUNING_SEED}, got {f.seeds}')
     try:
         dataset = data.load(f.dataset, data_dir=f.data_dir, raw_dir=f.raw_dir)
     except errors.InputError as e:
-        if f.dataset in pins.ORIGINALS:
+        if not str(e).startswith('unknown data set'):
             raise
-        tasks = ', '.join((*studies.SIGNALS, 'norm_comparison', 'shared_rank'))
-        raise errors.InputError(f'{e}; generated tasks: {tasks}') from None
-    networks = [name for name in image_samples.NETWORKS if name in names]
+        near = errors.nearest(f.dataset, GENERATED)
+        suggestion = '' if near is None else f'did you mean {near!r}? '
+        raise errors.InputError(f'{e}; {suggestion}generated tasks: {", ".join(GENERATED)}') from None
     ns = image_samples.sizes(len(dataset.train_images))
     book = _open(f)
     tuned = _sweep(f, book, image_samples.tuning_cells(dataset, networks, ns))
-    rows = _sweep(f, book, image_samples.main_cells(dataset, networks, ns, f.seeds, tuned))
+    rows = _sweep(f, book, image_samples.main_cells(dataset, networks, ns, seeds, tuned))
     with files.writing(book.folder):
         scores = image_samples.accuracies(rows)
         title = f'test accuracy (%) on {dataset.name} by number of training images, with 95 % intervals over seeds'

@@ -15,7 +15,6 @@ from cnn_research.report import table
 Size = tuple[int, ...]
 Counts = Mapping[tuple[str, Size], needed.Needed]  # (model, size) -> examples
 _TUNING_SEEDS = 5  # that settings are compared on
-FIRST = 64  # examples that are tried first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Search:
             scores, tuned = (np.stack([learner.evaluated(n, seed, source, what == 'tune') for seed in seeds[what]]) for what in counts)
             return needed.Point(n, scores, tuned)
 
-        points = needed.search(trained, self.target, FIRST, min(self.most, learner.available(source)))
+        points = needed.search(trained, self.target, needed.FIRST, min(self.most, learner.available(source)))
         points_ = [_point(point, learner.settings) for point in points]
         return {'arm': learner.model, 'size': list(learner.size), 'settings': learner.settings, 'points': points_}
 

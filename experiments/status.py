@@ -43,11 +43,17 @@ def running(book: ledger.Ledger) -> Running:
     return found
 
 
+def _cells(book: ledger.Ledger) -> dict[str, dict[str, Any]]:
+    """Arm and effort of every cell that was ever asked for; those of whom but a result is left are known by it."""
+    lost = {cell: {'cell': cell, 'arm': row.get('arm', cell), 'effort': 0} for cell, row in book.results().items()}
+    return lost | book.asked()
+
+
 def states(book: ledger.Ledger, at_work: Running) -> dict[str, str]:
     """One of `_STATES` for every cell that was ever asked for."""
     rows = book.results()
     found = {}
-    for cell in book.asked():
+    for cell in _cells(book):
         status = rows[cell]['status'] if cell in rows else ''
         found[cell] = 'running' if cell in at_work else {'ok': 'done', '': 'waiting'}.get(status, status)
     return found
@@ -55,19 +61,19 @@ def states(book: ledger.Ledger, at_work: Running) -> dict[str, str]:
 
 def seconds_left(book: ledger.Ledger, at_work: Running) -> float | None:
     """How long the processes that are at work will take for what waits; None where nothing runs, or nothing has finished yet."""
-    asked, rows = book.asked(), book.results()
+    asked, rows = _cells(book), book.results()
     finished = [cell for cell in asked if cell in rows and rows[cell]['status'] == 'ok']
-    took = sum(rows[cell]['seconds'] for cell in finished)
-    if not at_work or not took:
+    took, effort = (sum(values) for values in ([rows[c]['seconds'] for c in finished], [asked[c]['effort'] for c in finished]))
+    if not at_work or not took or not effort:
         return None
     left = sum(cell['effort'] * (1 - at_work.get(name, 0.0)) for name, cell in asked.items() if name not in rows or name in at_work)
-    return left * took / sum(asked[cell]['effort'] for cell in finished) / at_work.processes
+    return left * took / effort / at_work.processes
 
 
 def told(book: ledger.Ledger) -> str:
     """All of it as text."""
     study, at_work = book.study(), running(book)
-    of, asked, rows = states(book, at_work), book.asked(), book.results()
+    of, asked, rows = states(book, at_work), _cells(book), book.results()
     counts, left = Counter(of.values()), seconds_left(book, at_work)
     parts = [f'{counts[state]} {state}' for state in _STATES if counts[state]]
     parts += [f'about {_human(left)} left'] if left is not None else []

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from cnn_research import norm_learners, signal_learners
 from experiments.searches import Study
 
-SIGNALS = tuple(signal_learners.TASKS)
 SIGNAL_LINES = {'patches': ((8, 16), (16, 16), (24, 16), (32, 16)), 'dimension': ((16, 8), (16, 16), (16, 24), (16, 32))}
 QUICK_SIGNAL_LINES = {'patches': ((4, 8), (8, 8), (12, 8)), 'dimension': ((8, 4), (8, 8), (8, 12))}
 SIDES, QUICK_SIDES = (3, 4, 5, 6), (3, 4, 5)

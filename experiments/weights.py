@@ -14,7 +14,7 @@ weights if it is dense and 25 if it sees 5 x 5. A bias per map comes on top.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags as absl_flags
 
@@ -24,7 +24,6 @@ from experiments import flags, runner
 
 SCHEMES = ('shared', 'coordinates', 'tiled:2x2', 'low_rank:4', 'low_rank:4:row_column', 'local', 'masked_dense', 'dense')
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # of the figure; those that the kernel fits
-MOST = 10**9  # channels or features; what is more is a slip
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string('image_size', None, 'side of the image or HEIGHTxWIDTH (720x1280; of a model: its own)', flag_values=FLAGS)
@@ -41,17 +40,46 @@ LAYER_COLUMNS = ('scheme', 'unit', 'weights', 'connections', 'MACs', 'bytes', 's
 MODEL_COLUMNS = ('layer', 'output', 'weights', 'connections', 'MACs', 'parameters', 'activations', 'Adam')
 
 
-def size_of(name: str, default: str) -> tuple[int, int]:
-    """The size that this flag gives, or the default where it is not given."""
-    value = FLAGS[name].value
-    return flags.size(name, default if value is None else str(value))
+class Layer(NamedTuple):
+    """A layer of so many maps."""
+
+    geometry: geometry.Geometry
+    channels: int
+    features: int
 
 
-def count(name: str, value: int) -> None:
-    """Raises InputError for a number of maps or channels that no layer has."""
-    errors.positive(name, value)
-    if value > MOST:
-        raise errors.InputError(f'{name} must be at most {MOST:,}, got {value:,}')
+def asked() -> Layer | networks.Network:
+    """What the flags ask for: a layer, or a network at the image size that is counted. Raises InputError for what they cannot mean."""
+    return _layer() if FLAGS.model is None else _network()
+
+
+def _layer() -> Layer:
+    channels, features = _given('channels', 3), _given('features', 32)
+    with errors.gathered() as check:
+        check(errors.positive, 'channels', channels)
+        check(errors.positive, 'features', features)
+        defaults = (('image_size', '720x1280'), ('kernel_size', '3'), ('strides', '1'))
+        image, kernel_size, strides = (check(flags.size, name, _given(name, default)) for name, default in defaults)
+        padding = _given('padding', 'SAME')
+        check(errors.member, 'padding', padding, geometry.PADDINGS)
+    return Layer(geometry.Geometry(image, kernel_size, strides, padding), channels, features)
+
+
+def _network() -> networks.Network:
+    with errors.gathered() as check:
+        for name in _LAYER:
+            fixed = f'{name} is fixed by --model: leave it out, or leave out --model'
+            check(errors.require, FLAGS[name].value is None, fixed)
+        network = check(networks.named, FLAGS.model, otherwise=networks.lenet5())
+        height, width, channels = network.image
+        size = check(flags.size, 'image_size', _given('image_size', f'{height}x{width}'), otherwise=(height, width))
+        channels = _given('channels', channels)
+        check(errors.positive, 'channels', channels)
+    return network._replace(image=(*size, channels))
+
+
+def _given(name: str, default: Any) -> Any:
+    return default if FLAGS[name].value is None else FLAGS[name].value
 
 
 def layer_rows(g: geometry.Geometry, channels: int, features: int) -> list[tuple]:
@@ -99,27 +127,16 @@ def figure(g: geometry.Geometry, channels: int, features: int, layer: str) -> st
     return style.figure_svg(sizes.weights_against_side({n: points for n, points in lines.items() if len(points) == longest}, layer))
 
 
-def run() -> int:
-    """Print and write the table that the flags ask for. Raises InputError for what they cannot mean."""
+def run(wanted: Layer | networks.Network) -> int:
+    """Print and write the table of it. Raises InputError for a network whose kernels do not fit the images."""
     folder = Path(FLAGS.workdir)
     pictures: dict[str, str] = {}
     columns: tuple[str, ...]
-    if FLAGS.model is not None:
-        given = [name for name in _LAYER if getattr(FLAGS, name) is not None]
-        if given:
-            raise errors.InputError(f'{given[0]} is fixed by --model: leave it out, or leave out --model')
-        network = networks.named(FLAGS.model)
-        height, width = network.image[:2] if FLAGS.image_size is None else flags.size('image_size', FLAGS.image_size)
-        channels = network.image[2] if FLAGS.channels is None else FLAGS.channels
-        count('channels', channels)
-        columns, rows = MODEL_COLUMNS, model_rows(network.model, (height, width, channels), network.num_classes)
-        name, title = FLAGS.model, f'{FLAGS.model} ({network.source}) on images of {height} x {width} x {channels}'
+    if isinstance(wanted, networks.Network):
+        columns, rows = MODEL_COLUMNS, model_rows(wanted.model, wanted.image, wanted.num_classes)
+        name, title = FLAGS.model, f'{FLAGS.model} ({wanted.source}) on images of {" x ".join(map(str, wanted.image))}'
     else:
-        channels, features = (default if value is None else value for value, default in ((FLAGS.channels, 3), (FLAGS.features, 32)))
-        count('channels', channels)
-        count('features', features)
-        image, kernel_size, strides = size_of('image_size', '720x1280'), size_of('kernel_size', '3'), size_of('strides', '1')
-        g = geometry.Geometry(image, kernel_size, strides, 'SAME' if FLAGS.padding is None else FLAGS.padding)
+        g, channels, features = wanted
         maps, inputs = (f'{n} {word}{"s" * (n > 1)}' for n, word in ((features, 'map'), (channels, 'channel')))
         what = f'{maps} of {g.kernel_size[0]} x {g.kernel_size[1]} filters on {inputs}'
         columns, rows = LAYER_COLUMNS, layer_rows(g, channels, features)
@@ -137,7 +154,7 @@ def run() -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    runner.command('weights', __doc__, FLAGS, run, argv)
+    runner.command('weights', __doc__, FLAGS, asked, run, argv)
 
 
 if __name__ == '__main__':

@@ -46,6 +46,20 @@ def test_of_two_one_holds_a_name_until_it_gives_it_up(two):
     assert not list(a.folder.glob('*.claim'))
 
 
+@pytest.mark.parametrize('content', [b'', bytes(60), b'\xff\xfe', b'../../x', b'host0-1-2-0\n' * 9])
+def test_a_claim_that_holds_no_token_is_that_of_nobody(content, two):
+    a, b = two
+    a.folder.mkdir(exist_ok=True)
+    (a.folder / 'x.0.claim').write_bytes(content)
+    end = time.monotonic() + 20
+    while not b.claim('x'):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert b.holds('x') and not a.claim('x')
+    b.release('x')
+    assert not list(a.folder.glob('*.claim'))
+
+
 def test_what_a_dead_process_held_is_taken_over_and_is_no_longer_its_own(two):
     a, b = two
     assert a.claim('x') and not b.claim('x')

@@ -1,7 +1,9 @@
 """The configuration: what it refuses, what it keeps through JSON, and the changes that arms make."""
 
 import dataclasses
+import functools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -39,7 +41,8 @@ def data_configs(draw):
     positions = st.sampled_from(config.POSITIONS)
     seen = draw(positions) if canvas else None
     unseen = draw(st.none() | positions) if canvas else None
-    return DataConfig(draw(st.text()), draw(st.none() | st.integers(1, 10**6)), canvas, seen, unseen)
+    probe = draw(st.booleans()) if canvas else False
+    return DataConfig(draw(st.text()), draw(st.none() | st.integers(1, 10**9)), canvas, seen, unseen, probe)
 
 
 TRAIN_CONFIGS = st.builds(
@@ -47,11 +50,15 @@ TRAIN_CONFIGS = st.builds(
     epochs=st.integers(1, 10**6),
     batch_size=st.integers(1, 10**6),
     optimizer=st.sampled_from(config.OPTIMIZERS),
-    learning_rate=st.floats(1e-300, 1e300),
+    learning_rate=st.floats(1e-30, 1e29),
     schedule=st.sampled_from(config.SCHEDULES),
     warmup=st.floats(0, 1, exclude_max=True),
-    weight_decay=st.floats(0, 1e300),
+    weight_decay=st.floats(0, 1e29),
+    shift=st.integers(0, 10**9),
+    flip=st.booleans(),
     relax_epoch=st.none() | st.just(0),
+    relax_to=st.sampled_from(SCHEMES),
+    passes=st.integers(1, 10**9),
     watch=st.booleans(),
 )
 
@@ -63,6 +70,69 @@ def test_json_gives_back_the_same_configuration(c):
     back = Config.from_json(json.loads(text))
     assert back == c and hash(back) == hash(c)
     assert json.loads(text) == c.to_json()  # JSON values only, so that what is read equals what was written
+
+
+def without(tree, part, field):
+    return {**tree, part: {name: value for name, value in tree[part].items() if name != field}}
+
+
+TREE = Config().to_json()
+OTHER = 'another version of this package may have written these other fields: give another --workdir'
+NESTED = functools.reduce(lambda inner, _: [inner], range(5000), 1)
+HUGE = 10**5000  # has more digits than Python writes
+
+
+@pytest.mark.parametrize(
+    ('tree', 'lines'),
+    [
+        (None, ['configuration must be a JSON object with the fields model, data, train, got None']),
+        ([1, 2], ['configuration must be a JSON object with the fields model, data, train, got [1, 2]']),
+        ({'model': TREE['model'], 'train': TREE['train']}, ['configuration lacks data', OTHER]),
+        ({**TREE, 'data': 3}, [f'data must be a JSON object with the fields {", ".join(TREE["data"])}, got 3']),
+        (without(TREE, 'train', 'passes'), ['train lacks passes', OTHER]),
+        (
+            {**TREE, 'data': {**TREE['data'], 'canvass': None}},
+            [f"unknown field of data 'canvass': did you mean 'canvas'? known: {', '.join(TREE['data'])}", OTHER],
+        ),
+        (
+            {
+                'model': {**TREE['model'], 'features': [16, '32'], 'head': ['gap'], 'hidden': 3},
+                'data': {**TREE['data'], 'dataset': 7, 'train_size': True, 'canvas': [8, [8]], 'train_positions': 'left'},
+                'train': {**TREE['train'], 'epochs': '10', 'warmup': math.nan, 'learning_rate': 10**400, 'flip': 0, 'watch': 'no'},
+            },
+            [
+                "features must be a whole number of at least 1, got '32'",
+                'hidden must be a tuple with one entry per layer, got 3',
+                f"unknown head ['gap']; known: {HEADS}",
+                'dataset must be text, got 7',
+                'train_size must be a whole number of at least 1, got True',
+                'canvas must be a whole number of at least 1, got [8]',
+                "epochs must be a whole number of at least 1, got '10'",
+                f'learning_rate must be a finite number at least 1e-30 and below 1e+30, got 1{"0" * 149} ... {"0" * 40}',
+                'warmup must be a finite number at least 0.0 and below 1.0, got nan',
+                'flip must be True or False, got 0',
+                "watch must be True or False, got 'no'",
+            ],
+        ),
+        (
+            {**TREE, 'train': {**TREE['train'], 'epochs': HUGE, 'relax_epoch': 1}, 'model': {**TREE['model'], 'strides': [1, NESTED]}},
+            [
+                'strides must be a whole number of at least 1, got a value too long to be written (list)',
+                'epochs must be at most 1,000,000,000, got a value too long to be written (int)',
+            ],
+        ),
+    ],
+    ids=['nothing', 'a list', 'without a part', 'a number for a part', 'without a field', 'another field', 'wrong kinds', 'huge'],
+)
+def test_all_that_is_wrong_with_what_a_file_brings_is_said_at_once(tree, lines):
+    with pytest.raises(errors.InputError) as refused:
+        Config.from_json(tree)
+    assert str(refused.value).split('\n') == lines == list(refused.value.args)
+
+
+def test_a_name_that_no_file_can_hold_is_no_data_set():
+    with pytest.raises(errors.InputError, match=re.escape(r"dataset must be text, got '\ud800'")):
+        DataConfig('\ud800')
 
 
 @pytest.mark.parametrize('part', [ModelConfig(), DataConfig(), TrainConfig(), Config()], ids=lambda p: type(p).__name__)
@@ -95,8 +165,8 @@ def test_a_count_that_is_none_is_refused_by_name(make, field, value):
 @pytest.mark.parametrize(
     ('field', 'values', 'bound'),
     [
-        ('learning_rate', (0.0, -1e-3, float('nan'), float('inf')), 'above 0.0'),
-        ('weight_decay', (-1e-9, float('nan'), float('inf')), 'at least 0.0'),
+        ('learning_rate', (0.0, -1e-3, float('nan'), float('inf')), 'at least 1e-30 and below 1e\\+30'),
+        ('weight_decay', (-1e-9, float('nan'), float('inf')), 'at least 0.0 and below 1e\\+30'),
         ('warmup', (-0.1, 1.0, float('nan')), 'at least 0.0 and below 1.0'),
     ],
     ids=['learning_rate', 'weight_decay', 'warmup'],
@@ -110,19 +180,19 @@ def test_a_number_out_of_its_bounds_is_refused_with_the_bounds(field, values, bo
 @pytest.mark.parametrize(
     ('make', 'names', 'known'),
     [
-        (lambda: ModelConfig(sharing=('shared', 'tied')), "sharing scheme 'tied'", SHARING),
-        (lambda: ModelConfig(padding='same'), "padding 'same'", 'VALID, SAME, CIRCULAR, FULL, HALF'),
-        (lambda: ModelConfig(norm='layer'), "norm 'layer'", 'none, batch'),
-        (lambda: ModelConfig(head='mean'), "head 'mean'", HEADS),
-        (lambda: TrainConfig(optimizer='lamb'), "optimizer 'lamb'", 'adam, sgd, adadelta'),
-        (lambda: TrainConfig(schedule='step'), "schedule 'step'", 'cosine, constant'),
-        (lambda: DataConfig('a', None, (9, 9), 'up'), "train_positions 'up'", POSITIONS),
-        (lambda: DataConfig('a', None, (9, 9), 'any', 'up'), "unseen_positions 'up'", POSITIONS),
+        (lambda: ModelConfig(sharing=('shared', 'tied')), "sharing scheme 'tied': did you mean 'tiled:HxW'?", SHARING),
+        (lambda: ModelConfig(padding='same'), "padding 'same': did you mean 'SAME'?", 'VALID, SAME, CIRCULAR, FULL, HALF'),
+        (lambda: ModelConfig(norm='layer'), "norm 'layer';", 'none, batch'),
+        (lambda: ModelConfig(head='mean'), "head 'mean';", HEADS),
+        (lambda: TrainConfig(optimizer='lamb'), "optimizer 'lamb';", 'adam, sgd, adadelta'),
+        (lambda: TrainConfig(schedule='step'), "schedule 'step';", 'cosine, constant'),
+        (lambda: DataConfig('a', None, (9, 9), 'up'), "train_positions 'up';", POSITIONS),
+        (lambda: DataConfig('a', None, (9, 9), 'any', 'up'), "unseen_positions 'up';", POSITIONS),
     ],
     ids=['sharing', 'padding', 'norm', 'head', 'optimizer', 'schedule', 'train_positions', 'unseen_positions'],
 )  # fmt: skip
-def test_an_unknown_name_lists_the_known(make, names, known):
-    with pytest.raises(errors.InputError, match=f'unknown {names}; known: {re.escape(known)}$'):
+def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(make, names, known):
+    with pytest.raises(errors.InputError, match=f'^unknown {re.escape(names)} known: {re.escape(known)}$'):
         make()
 
 

@@ -92,7 +92,9 @@ def test_names_that_are_paths_are_refused(name, tmp_path):
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match='unknown data set .nope.; known: digits, fashion_mnist, mnist, cifar10, and any'):
+    with pytest.raises(
+        InputError, match='unknown data set .nope.; known: digits, fashion_mnist, mnist, cifar10, edges, red_green, and any'
+    ):
         data.load('nope', data_dir=str(tmp_path))
 
 

@@ -102,5 +102,5 @@ def test_a_geometry_without_extent_is_refused(field):
 
 
 def test_an_unknown_padding_lists_the_known():
-    with pytest.raises(errors.InputError, match="'same'; known: VALID, SAME, CIRCULAR, FULL, HALF"):
+    with pytest.raises(errors.InputError, match="'same': did you mean 'SAME'. known: VALID, SAME, CIRCULAR, FULL, HALF"):
         geometry.pads(8, 3, 1, 'same')

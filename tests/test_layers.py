@@ -172,7 +172,7 @@ def test_a_layer_of_any_scheme_by_its_name():
     ]
     assert shapes[0] == shapes[1]
     assert shapes[0]['params']['kernel'].shape == (2, 3, 3, 3, 2, 3)
-    with pytest.raises(errors.InputError, match="'tied'; known: shared, "):
+    with pytest.raises(errors.InputError, match=r"'tied': did you mean 'tiled:HxW'\? known: shared, "):
         jax.eval_shape(layers.SpatialMap(3, 3, scheme='tied').init, jax.random.key(0), x)
 
 

@@ -164,5 +164,5 @@ def test_layers_multiply_in_bfloat16_where_asked_and_parameters_stay_float32(nor
 
 
 def test_unknown_types_to_compute_in_are_refused():
-    with pytest.raises(errors.InputError, match="unknown compute 'float16'; known: float32, bfloat16"):
+    with pytest.raises(errors.InputError, match=r"unknown compute 'float16': did you mean 'bfloat16'\? known: float32, bfloat16"):
         config.ModelConfig(compute='float16')

@@ -30,5 +30,5 @@ def test_the_docstring_has_the_exact_counts():
 
 
 def test_an_unknown_network_lists_the_known():
-    with pytest.raises(errors.InputError, match="unknown network 'lenet'; known: lenet5, s_conv"):
+    with pytest.raises(errors.InputError, match=r"unknown network 'lenet': did you mean 'lenet5'\? known: lenet5, s_conv"):
         networks.named('lenet')

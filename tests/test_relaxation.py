@@ -82,8 +82,8 @@ def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_i
 
 
 def test_bad_relaxations_are_refused():
-    for epoch in (-1, 3):
-        with pytest.raises(errors.InputError, match='relax_epoch must be a finite number at least 0 and below 3'):
+    for epoch, bound in ((-1, 'a whole number of at least 0'), (0.5, 'a whole number'), (3, 'at most 2')):
+        with pytest.raises(errors.InputError, match=f'relax_epoch must be {bound}'):
             TrainConfig(epochs=3, relax_epoch=epoch)
     with pytest.raises(errors.InputError, match="sharing scheme 'free'; known"):
         TrainConfig(relax_to='free')

@@ -54,6 +54,12 @@ def test_of_every_cell_it_says_where_it_stands(book, capsys):
     assert {path: path.read_bytes() for path in book.folder.rglob('*.jsonl')} == before
 
 
+def test_results_are_told_though_nobody_noted_what_was_asked(book, capsys):
+    record(book, 'a-seed0', arm='a')
+    (book.folder / 'cells.jsonl').unlink()
+    assert told(book, capsys)[1].splitlines()[0].endswith('1 cells, 1 done')
+
+
 def test_a_cell_of_another_host_runs_while_its_counter_moves(book, capsys, monkeypatch):
     monkeypatch.setattr(claims, 'BEAT', 0.1)
     monkeypatch.setattr(status, '_WATCHED', 0.5)

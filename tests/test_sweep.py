@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn_research import config, ledger, sweep
+from cnn_research import config, cost, errors, ledger, sweep
 
 pytestmark = pytest.mark.xdist_group('sweep')  # they share one undisturbed run
 COMMAND = (sys.executable, '-m', 'experiments.weight_sharing', '--arms=conv_gmp', '--seeds=5', '--epochs=40')
@@ -232,3 +232,27 @@ def test_workers_start_with_arms_of_their_own_and_all_of_them_know_every_cell(ce
 def test_workers_have_as_much_to_do_and_help_from_the_end():
     one, two, three, four = (sweep.Cell(arm, 0, config.Config(), macs) for arm, macs in (('a', 4), ('b', 3), ('c', 2), ('d', 1)))
     assert sweep.shares([four, two, one, three], 2) == [[one, four, three, two], [two, three, four, one]]
+
+
+def test_memory_is_shared_by_the_processes_that_there_are(tmp_path, monkeypatch):
+    """One cell is run by one process, whatever --workers says, with all of the memory."""
+    made = []
+
+    class Crew:
+        def __init__(self, module, arguments):
+            made.extend(arguments)
+
+        def watch(self, *args):
+            pass
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(sweep.crew, 'Crew', Crew)
+    monkeypatch.setattr(cost, 'memory', lambda: 1000)
+    book = ledger.Ledger(tmp_path)
+    book.create({})
+    cell = sweep.Cell('a', 0, config.Config(), 1, need=900)
+    with pytest.raises(errors.WorkerError, match='run the same command again'):  # nobody ran it
+        sweep.run(book, 'e', [cell], sweep.Source(None, None), sweep.How(1000))
+    assert len(made) == 1 and made[0][5] is None

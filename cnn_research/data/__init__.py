@@ -2,7 +2,7 @@
 
 from cnn_research.data import digits, edges, red_green, sources
 from cnn_research.data.dataset import Dataset
-from cnn_research.data.pins import ORIGINALS
+from cnn_research.data.pins import NAMES
 from cnn_research.errors import InputError
 
 # Embedded or generated: they need neither network nor files, and read what follows their name and a slash.
@@ -13,7 +13,7 @@ __all__ = ['Dataset', 'is_within', 'load', 'names']
 
 def names() -> tuple[str, ...]:
     """The sets that need no preparation by hand, the embedded one first."""
-    return ('digits', *ORIGINALS, *list(_WITHIN)[1:])
+    return NAMES
 
 
 def is_within(name: str) -> bool:
@@ -50,4 +50,4 @@ def load(name: str, *, data_dir: str | None = None, raw_dir: str | None = None) 
             raise InputError(f'{name} is not read from files: leave --raw_dir out')
         family, _, setting = name.partition('/')
         return _WITHIN[family](setting)
-    return sources.load(name, data_dir, raw_dir, tuple(_WITHIN))
+    return sources.load(name, data_dir, raw_dir)

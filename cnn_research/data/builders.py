@@ -22,8 +22,8 @@ from tensorflow_datasets.image_classification import cifar, mnist
 
 from cnn_research.data import originals
 from cnn_research.data.dataset import Split
-from cnn_research.data.pins import ORIGINALS, OriginalSet
-from cnn_research.errors import InputError
+from cnn_research.data.pins import NAMES, ORIGINALS, OriginalSet
+from cnn_research.errors import InputError, known
 
 DOWNLOAD_RETRIES = 2
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer or a byte
@@ -115,10 +115,8 @@ def open_named(name: str, root: pathlib.Path) -> pathlib.Path | None:
                 return pathlib.Path(read_only_builder.builder_from_files(name, data_dir=root).data_dir)
             tfds.builder(name, data_dir=root)  # there are no files; does TFDS know the name?
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(
-            f'unknown data set {name!r}; known: digits, {", ".join(ORIGINALS)}, and any image classification set '
-            f'that TFDS has prepared in {root}'
-        ) from error
+        also = f'and any image classification set that TFDS has prepared in {root}'
+        raise InputError(f'{known("data set", name, NAMES)}, {also}') from error
     except Exception as error:  # an unknown config or version, a damaged folder, a builder that needs TensorFlow
         raise InputError(f'TFDS cannot open {name} in {root}: {one_line(error)}') from error
     return None

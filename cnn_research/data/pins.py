@@ -99,3 +99,6 @@ ORIGINALS: dict[str, OriginalSet] = {
         ),
     ),
 }
+
+# All that are known by name, the embedded one first; the last two are generated.
+NAMES = ('digits', *ORIGINALS, 'edges', 'red_green')

@@ -10,17 +10,16 @@ from collections.abc import Iterator
 
 from cnn_research.data import cache, network, originals
 from cnn_research.data.dataset import Dataset, assemble, cut_validation
-from cnn_research.data.pins import ORIGINALS
-from cnn_research.errors import InputError
+from cnn_research.data.pins import NAMES, ORIGINALS
+from cnn_research.errors import InputError, known
 
 TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)?')
 
 
-def load(name: str, data_dir: str | None, raw_dir: str | None, others: tuple[str, ...]) -> Dataset:
-    """The Dataset of a TFDS name; see `cnn_research.data.load`. `others` are known too, and not read here."""
+def load(name: str, data_dir: str | None, raw_dir: str | None) -> Dataset:
+    """The Dataset of a TFDS name; see `cnn_research.data.load`."""
     if not TFDS_NAME.fullmatch(name) or '..' in name:
-        known = ', '.join([*others, *ORIGINALS])
-        raise InputError(f'unknown data set {name!r}; known: {known}, or a prepared TFDS set as name, name/config or name:1.0.0')
+        raise InputError(f'{known("data set", name, NAMES)}, or a prepared TFDS set as name, name/config or name:1.0.0')
     root = data_root(data_dir)
     try:
         prepared = prepare(name, root, raw_dir) if name in ORIGINALS else find(name, root, raw_dir)
@@ -45,15 +44,15 @@ def prepare(name: str, root: pathlib.Path, raw_dir: str | None) -> pathlib.Path:
       InputError: the original files are bad, even where the set is prepared already; or there is neither a prepared
         set nor a way to get it.
     """
-    known = ORIGINALS[name]
-    folder = root / name / known.version
+    original = ORIGINALS[name]
+    folder = root / name / original.version
     if raw_dir is not None:
-        originals.verify(known, raw_dir)
+        originals.verify(original, raw_dir)
     if is_prepared(folder):
         return folder
-    if raw_dir is None and not network.answers(known.url):
+    if raw_dir is None and not network.answers(original.url):
         raise InputError(
-            f'{name} is not prepared in {root} and {known.url} does not answer: pass --raw_dir with the original '
+            f'{name} is not prepared in {root} and {original.url} does not answer: pass --raw_dir with the original '
             f'files, or run `python -m cnn_research.data {name}` on a machine with network and pass its --data_dir'
         )
     with lock(root, name):
