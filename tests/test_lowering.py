@@ -43,7 +43,7 @@ def check_alike(found, dtype, within):
 
 @pytest.mark.slow
 @settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(g=geometries(), channels=st.sampled_from([1, 2, 8]), features=st.integers(1, 3), images=st.sampled_from([1, 2, 9]))
 def test_all_ways_are_alike_in_float64(x64, g, channels, features, images):
@@ -51,7 +51,7 @@ def test_all_ways_are_alike_in_float64(x64, g, channels, features, images):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(g=geometries(), channels=st.sampled_from([1, 8]), features=st.integers(1, 3))
 def test_all_ways_are_alike_in_float32(g, channels, features):
     check_alike(all_ways(g, channels, features, 3, np.float32), np.float32, 1e-5)

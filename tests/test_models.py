@@ -36,7 +36,7 @@ def network(image, **fields):
     return net, variables
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(model_configs(), st.integers(4, 9), st.integers(4, 9), st.integers(1, 3))
 def test_a_network_has_as_many_weights_as_counted(model, height, width, channels):
     image = (height, width, channels)
