@@ -101,7 +101,7 @@ class Experiment:
                 cost.layers(model, *seen(c.data))
             configs[name] = c
 
-        errors.of_each('arm', resolved, {name: name for name in self.arms if name in wanted})
+        errors.of_each('arm', [name for name in self.arms if name in wanted], resolved)
         return {name: c for name, c in configs.items() if only is None or name in only}
 
     @staticmethod

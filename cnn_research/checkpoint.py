@@ -14,7 +14,6 @@ import itertools
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,15 +132,7 @@ def remove(folder: str | os.PathLike[str], name: str) -> None:
 
 def numbers(folder: str | os.PathLike[str], name: str) -> list[int]:
     """The numbers of a name's files, rising."""
-    pattern = re.compile(re.escape(name) + r'\.([0-9]{1,18})\.checkpoint')
-    return sorted(int(match[1]) for match in map(pattern.fullmatch, _entries(folder)) if match)
-
-
-def _entries(folder: str | os.PathLike[str]) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    return files.numbers(folder, name, 'checkpoint', 18)
 
 
 def _path(folder: Path, name: str, number: int) -> Path:

@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from cnn_research import files
+
 BEAT, STILL = 1.0, 20.0  # seconds
 _TOKEN = rb'[0-9a-z]+-[0-9]+-[0-9a-z]*-[0-9a-f]+'  # of a process, see `Claims`
 
@@ -112,11 +114,7 @@ class Claims:
 
     def _numbers(self, name: str) -> list[int]:
         """The numbers of a name's claims, rising."""
-        pattern = re.compile(re.escape(name) + r'\.([0-9]{1,9})\.claim')
-        with contextlib.suppress(FileNotFoundError):
-            found = (pattern.fullmatch(entry) for entry in os.listdir(self.folder))
-            return sorted(int(match[1]) for match in found if match)
-        return []
+        return files.numbers(self.folder, name, 'claim', 9)
 
     def _path(self, name: str, number: int) -> Path:
         return self.folder / f'{name}.{number}.claim'

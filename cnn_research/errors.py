@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 LARGEST = 10**9  # of what is counted; what is more is a slip
@@ -63,26 +63,34 @@ def gathered() -> Iterator[Check]:
         raise kind(*dict.fromkeys(message for e in check.found for message in e.args)) from None
 
 
-def of_each(kind: str, function: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the function returns of each value, by name.
+def of_each(kind: str, names: Collection[str], function: Callable[[str], Any]) -> None:
+    """Calls the function with every name.
 
     Raises:
-      InputError: with every message that it raises, once, and the names for whose values it does, unless for all of several.
+      InputError: with every message that it raises, once, and the names for which it does, unless for all of several.
     """
-    found, names = {}, dict[str, list[str]]()
-    for name, value in values.items():
+    found: dict[str, list[str]] = {}
+    for name in names:
         try:
-            found[name] = function(value)
+            function(name)
         except InputError as e:
             for message in e.args:
-                names.setdefault(message, []).append(name)
-    if names:
-        several = len(values) > 1
+                found.setdefault(message, []).append(name)
+    if found:
+        several = len(names) > 1
         raise InputError(*(
-            message if several and len(own) == len(values) else f'{kind}{"s" * (len(own) > 1)} {", ".join(own)}: {message}'
-            for message, own in names.items()
+            message if several and len(own) == len(names) else f'{kind}{"s" * (len(own) > 1)} {", ".join(own)}: {message}'
+            for message, own in found.items()
         ))  # fmt: skip
-    return found
+
+
+def differences(old: Any, new: Any, path: str = '') -> list[str]:
+    """Where two trees of dicts differ, as 'path was old, now new'."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys([*old, *new]))
+        return [d for key in keys for d in differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
+    was, now = (value if isinstance(value, str) else shown(value) for value in (old, new))
+    return [] if old == new else [f'{path} was {was}, now {now}']
 
 
 def nearest(name: Any, names: Collection[str]) -> str | None:

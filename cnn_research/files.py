@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -52,6 +53,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def numbers(folder: str | os.PathLike[str], name: str, suffix: str, digits: int) -> list[int]:
+    """The numbers, of at most so many digits, of the files NAME.NUMBER.SUFFIX in a folder, rising; none where there is no folder."""
+    pattern = re.compile(f'{re.escape(name)}\\.([0-9]{{1,{digits}}})\\.{suffix}')
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(int(match[1]) for match in map(pattern.fullmatch, os.listdir(folder)) if match)
+    return []
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import jaxlib
 import numpy as np
 import optax
 
-from cnn_research import checkpoint, compiled, files, train
+from cnn_research import checkpoint, compiled, errors, files, train
 from cnn_research.problem import Problem
 
 _SHARE = 0.01  # of the time may go into saving, whatever the interval
@@ -94,9 +94,9 @@ class FileKeeper:
             return None
         template = _like(problem, seeds, saved.facts)
         checkpoint.check(path, saved.leaves, _leaves(template))
-        now = made_by()
-        if saved.made_by != now:
-            self._warn(f'{self._name} goes on elsewhere than it began ({_changes(saved.made_by, now)}): its last bits may differ')
+        changes = ', '.join(errors.differences(saved.made_by, made_by()))
+        if changes:
+            self._warn(f'{self._name} goes on elsewhere than it began ({changes}): its last bits may differ')
         return _filled(template, saved)
 
     def passed(self, progress: train.Progress) -> None:
@@ -159,11 +159,6 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    names = dict.fromkeys([*old, *new])
-    return ', '.join(f'{name} was {old.get(name)}, now {new.get(name)}' for name in names if old.get(name) != new.get(name))
 
 
 def _like(problem: Problem, seeds: Sequence[int], facts: Mapping[str, Any]) -> train.Progress:

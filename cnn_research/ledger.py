@@ -68,7 +68,10 @@ class Ledger:
         self.tidy()
 
     def _belongs_to(self, study: dict[str, Any]) -> None:
-        differing = _differences(self.study(), study)
+        own = self.study()
+        if own.get('experiment') != study.get('experiment'):  # then all else is of another kind
+            own, study = ({'experiment': each.get('experiment')} for each in (own, study))
+        differing = errors.differences(own, study)
         if differing:
             raise errors.InputError(f'{self.folder} belongs to another study ({"; ".join(differing)}): give another --workdir')
 
@@ -241,14 +244,3 @@ class Ledger:
                     path.unlink(missing_ok=True)
                 for cell in self.results():
                     checkpoint.remove(self.folder / 'states', cell)
-
-
-def _differences(old: Any, new: Any, path: str = '') -> list[str]:
-    """Where two trees of dicts differ, as 'path: old, now new'."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        if old.get('experiment') != new.get('experiment'):  # then all else is of another kind
-            old, new = ({'experiment': tree.get('experiment')} for tree in (old, new))
-        keys = list(dict.fromkeys([*old, *new]))
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f'{path}.{key}' if path else key)]
-    was, now = (value if isinstance(value, str) else errors.shown(value) for value in (old, new))
-    return [] if old == new else [f'{path} was {was}, now {now}']

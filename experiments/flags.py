@@ -92,7 +92,11 @@ def read(argv: Sequence[str], values: flags.FlagValues, asked: Callable[[], T], 
       InputError: with everything that is wrong with the flags, as far as it can be known without data.
     """
     with errors.gathered() as check:
-        check(parse, argv, values)
+        values(argv[:1])  # flags that are not given, or not well, have their defaults
+        for words in check(_words, argv, values, otherwise=()):
+            check(_set, words, values)
+        for name in _FOLDERS:
+            check(errors.require, name not in values or values[name].value != '', f'{name} must name a folder, got nothing')
         if not kinds or not any(isinstance(e, UnreadableError) for e in check.found):
             return check(asked)
     raise AssertionError('what is wrong was raised')
@@ -102,26 +106,13 @@ class UnreadableError(errors.InputError):
     """Words that are no flags: what is missing for them is not known."""
 
 
-def parse(argv: Sequence[str], values: flags.FlagValues) -> None:
-    """Sets the flags.
-
-    Raises:
-      InputError: with all unknown ones, all values of the wrong kind, and whatever is no flag; an UnreadableError but for mere values.
-    """
-    values(argv[:1])  # flags that are not given, or not well, have their defaults
-    found = errors.Check()
+def _words(argv: Sequence[str], values: flags.FlagValues) -> list[list[str]]:
+    """The words of each flag, those in files among them. Raises UnreadableError for a file that cannot be read."""
     try:
-        args = values.read_flags_from_files(argv[1:])
+        return list(_one_by_one(values.read_flags_from_files(argv[1:]), values))
     except (flags.Error, OSError, ValueError) as e:
         why = str(e).removeprefix('ERROR:: Unable to open flagfile: ')
         raise UnreadableError(f'cannot read a --flagfile: {why}') from None
-    for words in _one_by_one(args, values):
-        found(_set, words, values)
-    for name in _FOLDERS:
-        found(errors.require, name not in values or values[name].value != '', f'{name} must name a folder, got nothing')
-    if found.found:
-        kind = UnreadableError if any(isinstance(e, UnreadableError) for e in found.found) else errors.InputError
-        raise kind(*dict.fromkeys(message for e in found.found for message in e.args))
 
 
 def _one_by_one(args: Sequence[str], values: flags.FlagValues) -> Iterator[list[str]]:

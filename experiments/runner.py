@@ -154,13 +154,13 @@ def run(experiment: ablation.Experiment, asked: Asked, command: str, more: More 
         dataset = opened(of.dataset)
         return problem.image_shape(of, dataset), len(dataset.class_names)
 
-    def posed(c: config.Config) -> None:
+    def posed(arm: str) -> None:
         with contextlib.suppress(errors.TooLargeError):  # that cell is refused, and the others run
-            problem.make(c, opened(c.data.dataset))
+            problem.make(configs[arm], opened(configs[arm].data.dataset))
 
     opened(base.data.dataset)
     configs = experiment.resolve(base, seen, arms)
-    errors.of_each('arm', posed, configs)
+    errors.of_each('arm', configs, posed)
     book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
     book.create({'experiment': experiment.name, 'base': base.to_json()})
 

@@ -32,6 +32,14 @@ def stop(one):
     one._thread.join()
 
 
+def wait_for(one, name):
+    """Claim a name until it is had."""
+    end = time.monotonic() + 20
+    while not one.claim(name):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_of_two_one_holds_a_name_until_it_gives_it_up(two):
     a, b = two
     assert a.claim('x') and not b.claim('x') and b.claim('y') and not a.claim('y')
@@ -51,10 +59,7 @@ def test_a_claim_that_holds_no_token_is_that_of_nobody(content, two):
     a, b = two
     a.folder.mkdir(exist_ok=True)
     (a.folder / 'x.0.claim').write_bytes(content)
-    end = time.monotonic() + 20
-    while not b.claim('x'):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(b, 'x')
     assert b.holds('x') and not a.claim('x')
     b.release('x')
     assert not list(a.folder.glob('*.claim'))
@@ -64,10 +69,7 @@ def test_what_a_dead_process_held_is_taken_over_and_is_no_longer_its_own(two):
     a, b = two
     assert a.claim('x') and not b.claim('x')
     stop(a)
-    end = time.monotonic() + 20
-    while not b.claim('x'):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(b, 'x')
     assert b.holds('x') and not a.holds('x')
     a.release('x')  # it wakes up, and is done
     assert b.holds('x')
