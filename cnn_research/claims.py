@@ -91,7 +91,7 @@ class Claims:
         return [beat for path in self.folder.glob('*.beat') if (beat := self._beat(path.stem))] if self.folder.is_dir() else []
 
     def tidy(self) -> bool:
-        """Remove what dead processes left behind; whether no other process may be living.
+        """Remove what dead processes left behind, such as claims of what they had finished; whether no other process may be living.
 
         Of a process of another host that takes two looks, `STILL` seconds apart.
         """
@@ -100,6 +100,13 @@ class Claims:
         for token in gone:
             for kind in ('beat', 'tmp'):
                 (self.folder / f'{token}.{kind}').unlink(missing_ok=True)
+        for path in self.folder.glob('*.claim'):
+            name, _, number = path.stem.rpartition('.')
+            owner = self.owner(name, int(number)) if number.isdigit() else None
+            # Counters are looked for after the owner was read: who lives has one before any claim. No owner: anyone may be writing it.
+            counters = {counter.stem for counter in self.folder.glob('*.beat')} - {self.token}
+            if owner not in (None, self.token) and not (counters if owner == '' else owner in counters):
+                path.unlink(missing_ok=True)
         return len(gone) == len(others)
 
     def close(self) -> None:

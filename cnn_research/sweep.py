@@ -104,6 +104,7 @@ def run(
     memory = cost.memory() // workers if workers > 1 else None
     todo, before = missing(book, cells, memory, how.retry), book.results()
     if not todo:
+        book.tidy()
         return
     own = shares(todo, workers)
     with one_thread_each() if on_cpu() else contextlib.nullcontext():

@@ -101,6 +101,21 @@ def test_a_process_of_this_host_that_is_gone_is_known_to_be_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_claims_of_what_dead_processes_had_finished_are_tidied_away(two):
+    mine, _ = two
+    assert mine.claim('x')
+    for name, owner in (('of_the_dead', 'there-1-2-3'), ('of_a_living_one', 'there-1-2-4'), ('just_begun', '')):
+        (mine.folder / f'{name}.0.claim').write_text(owner)
+    (mine.folder / 'there-1-2-4.beat').write_text('7 ')
+
+    def left():
+        return {path.name.partition('.')[0] for path in mine.folder.glob('*.claim')}
+
+    assert not mine.tidy() and left() == {'x', 'of_a_living_one', 'just_begun'}
+    (mine.folder / 'there-1-2-4.beat').unlink()
+    assert mine.tidy() and left() == {'x'} and mine.holds('x')
+
+
 def test_a_takeover_that_comes_too_late_is_taken_back(two, monkeypatch):
     """Between the look at a dead owner and the new claim, another process may have taken the name over and given it up again."""
     a, b = two

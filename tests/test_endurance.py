@@ -209,7 +209,8 @@ def test_two_hosts_whose_clocks_differ_share_a_sweep(tiny, tmp_path, figure):
     sweep_under_fire(folder, 100, 20, random.Random(2), hosts)
     missing, twice, differs, left = compare(folder, tiny)
     figure('two hosts, clocks 10 minutes apart, 20 kills', missing, twice, differs)
-    assert (missing, twice, differs, left) == (0, 0, False, [])
+    # A process of another host is taken for dead after a while, so the last command may have left its counter.
+    assert (missing, twice, differs) == (0, 0, False) and all(name.endswith('.beat') for name in left)
 
 
 @pytest.mark.endurance
