@@ -105,8 +105,10 @@ class FileKeeper:
         Raises:
           InputError: the last progress could not be written. SystemExit: this process was asked to end.
         """
-        since = time.monotonic() - self._saved
-        if self._asked.to_save or self._asked.to_end or since >= max(self._every, self._took / _SHARE):
+        # A disk that is slow to write the last one holds nothing up, and makes no interval longer.
+        written = self._written is None or self._written.done()
+        due = written and time.monotonic() - self._saved >= max(self._every, self._took / _SHARE)
+        if self._asked.to_save or self._asked.to_end or due:
             self._asked.to_save = False
             self.save(progress)
         if self._asked.to_end:

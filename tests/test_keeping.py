@@ -1,6 +1,7 @@
 """Trainings that go on from where they were saved end with the bits of one that was never disturbed; signals; what is refused."""
 
 import dataclasses
+import math
 import os
 import shutil
 import signal
@@ -200,6 +201,21 @@ def test_saving_keeps_its_interval_and_takes_a_hundredth_of_the_time_at_most(tmp
         now[0] = float(second)
         keeps.passed(progress)
     assert times[6:] == [90]
+
+
+def test_a_slow_disk_holds_nothing_up(tmp_path, monkeypatch):
+    write, may, numbers = checkpoint.save, threading.Event(), []
+    monkeypatch.setattr(checkpoint, 'save', lambda *args: numbers.append(args[2]) or (may.wait(20) and write(*args)))
+    monkeypatch.setattr(keeping, '_SHARE', math.inf)
+    progress, (keeps, _) = train.begin(posed()[0], [0]), keeper(tmp_path, BASE, every=0)
+    with keeps:
+        for progress.done in (1, 2, 3):  # as the first is being written
+            keeps.passed(progress)
+        may.set()
+        keeps._written.result()
+        progress.done = 4
+        keeps.passed(progress)
+    assert numbers == [1, 4] and checkpoint.numbers(tmp_path, 'a') == [1, 4]
 
 
 def test_signals_save_and_end_a_training_at_its_next_chunk(tmp_path, monkeypatch):
