@@ -129,8 +129,11 @@ class FileKeeper:
         number = progress.epoch * progress.problem.steps_per_epoch + progress.done
         with files.writing(self._folder.parent):
             self._folder.mkdir(exist_ok=True)
-        self._written = self._writer.submit(checkpoint.save, self._folder, self._name, number, checkpoint.Saved(leaves, facts, made_by()))
+        self._written = self._writer.submit(self._write, number, leaves, facts)
         self._saved, self._took = time.monotonic(), time.monotonic() - started
+
+    def _write(self, number: int, leaves: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
+        checkpoint.save(self._folder, self._name, number, checkpoint.Saved(leaves, facts, made_by()))
 
     @property
     def _name(self) -> str:
