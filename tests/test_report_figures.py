@@ -1,16 +1,20 @@
 """The figures: what they say, that they can be read, and that they are the same every time."""
 
+import itertools
 import re
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from report_fakes import SIX, TWELVE, every_figure, fake_example, fake_history, fake_rows, summary_of
 
 from cnn_research.report import figures
+from cnn_research.report.labels import moved_apart
 from cnn_research.report.table import summarise
 
 
@@ -103,3 +107,12 @@ def test_a_loss_axis_of_less_than_a_decade_has_plain_numbers():
     history = [{**row, 'train_loss': 0.2 + 0.1 / row['epoch']} for row in fake_history(fake_rows(SIX))]
     texts = svg_texts(figures.figure_svg(figures.learning_curves(history, list(SIX), 'train_loss')))
     assert '0.2' in texts and not [text for text in texts if '{' in text or '$' in text]
+
+
+@given(st.dictionaries(st.text(min_size=1), st.floats(-0.5, 1.5), min_size=1, max_size=8), st.floats(0.01, 0.12))
+def test_names_of_a_column_keep_their_order_and_their_distance(heights, step):
+    moved = moved_apart(heights, step, 0, 1)
+    order = sorted(heights, key=heights.__getitem__)
+    assert sorted(moved, key=moved.__getitem__) == order
+    assert all(moved[above] - moved[below] > 0.999 * step for below, above in itertools.pairwise(order))
+    assert min(moved.values()) >= -1e-9 and max(moved.values()) <= 1 + 1e-9

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,21 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 SIZE = 9.0
 GAP = 7.0  # points between a dot's centre and its name
 LINE = 12.0  # points from one line of names to the next
+APART = 0.155  # inches between the names of a column
+
+
+def moved_apart(heights: Mapping[str, float], step: float, lowest: float, highest: float) -> dict[str, float]:
+    """The heights of names in a column, in their order, at least a step from each other and, if there is room, within these bounds."""
+    moved: dict[str, float] = {}
+    least = lowest
+    for name in sorted(heights, key=heights.__getitem__):
+        moved[name] = max(heights[name], least)
+        least = moved[name] + step
+    most = highest
+    for name in reversed(moved):  # push down what went over the top, and what stands in the way
+        moved[name] = min(moved[name], most)
+        most = moved[name] - step
+    return moved
 
 
 def place_labels(

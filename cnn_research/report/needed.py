@@ -1,7 +1,7 @@
 """The figure of examples needed against the size of a task. Pure: plain data in, a matplotlib `Figure` out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from cnn_research.report import places
+from cnn_research.report.labels import APART, moved_apart
 from cnn_research.report.style import BLUE, ORANGE, WIDTH, add_axes, label_y, new_figure, short_count, styled
 
+HEIGHT = 4.6  # inches
 COLORS = {'shared': BLUE, 'local': places.COLORS[2], 'dense': ORANGE}  # other models: the palette's, in their order
 
 
@@ -29,7 +31,7 @@ def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str,
 
     Bars are intervals, with an arrow where they are open. A triangle is a bound: above it where it points up, below it where down.
     """
-    figure = new_figure(4.6, title, subtitle)
+    figure = new_figure(HEIGHT, title, subtitle)
     width = (WIDTH - 1.7) / len(panels)
     marks = [mark for lines in panels.values() for line in lines.values() for mark in line]
     ends = [end for mark in marks for end in (mark.n, mark.low, mark.high) if math.isfinite(end) and end > 0]
@@ -37,7 +39,9 @@ def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str,
         axes = add_axes(figure, 0.75 + i * width, 0.55, WIDTH - 0.75 - (i + 1) * width + 0.35, 1.0)
         axes.set_yscale('log')
         axes.set_ylim(min(ends) / 1.6, max(ends) * 2)
-        _draw(axes, lines, last=i == len(panels) - 1)
+        _draw(axes, lines)
+        if i == len(panels) - 1:
+            _name(axes, lines)
         axes.set_xlabel(label, loc='left')
         if i:
             axes.tick_params(labelleft=False)
@@ -46,7 +50,7 @@ def examples_needed(title: str, subtitle: str, panels: Mapping[str, Mapping[str,
     return figure
 
 
-def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
+def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]]) -> None:
     axes.set_xscale('log')
     sizes = sorted({mark.size for line in lines.values() for mark in line})
     axes.xaxis.set_major_locator(FixedLocator(sizes))
@@ -54,8 +58,7 @@ def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    for palette, (model, line) in zip(places.COLORS, lines.items()):
-        color = COLORS.get(model, palette)
+    for color, line in zip(_colors(lines), lines.values()):
         exact = [mark for mark in line if math.isfinite(mark.n) and mark.low > 0]
         axes.plot([mark.size for mark in exact], [mark.n for mark in exact], 'o-', color=color, ms=4)
         for mark in exact:
@@ -67,8 +70,22 @@ def _draw(axes: Axes, lines: Mapping[str, Sequence[Mark]], last: bool) -> None:
         below = [mark for mark in line if mark.low == 0]
         axes.plot([mark.size for mark in above], [mark.low for mark in above], '^', color=color, ms=7, mfc='white')
         axes.plot([mark.size for mark in below], [mark.n for mark in below], 'v', color=color, ms=7, mfc='white')
-        if last and line:
-            end = line[-1]
-            height = end.n if math.isfinite(end.n) else end.low
-            text = axes.annotate(model, (end.size, height), (9, 0), textcoords='offset points', color=color, va='center', size=9)
-            text.set_annotation_clip(False)
+
+
+def _name(axes: Axes, lines: Mapping[str, Sequence[Mark]]) -> None:
+    """The names of the models where their lines end."""
+    low, high = axes.get_ylim()
+    ends = {model: line[-1] for model, line in lines.items() if line}
+    heights = {model: end.n if math.isfinite(end.n) else end.low for model, end in ends.items()}
+    shares = {model: math.log(height / low) / math.log(high / low) for model, height in heights.items()}
+    moved = moved_apart(shares, APART / (axes.get_position().height * HEIGHT), 0, 1)
+    for color, model in zip(_colors(lines), lines):
+        if model in ends:
+            axes.annotate(
+                model, (ends[model].size, moved[model]), (9, 0), xycoords=('data', 'axes fraction'), textcoords='offset points',
+                color=color, va='center', size=9, annotation_clip=False,
+            )  # fmt: skip
+
+
+def _colors(models: Iterable[str]) -> list[str]:
+    return [COLORS.get(model, palette) for palette, model in zip(places.COLORS, models)]

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from cnn_research.report.labels import APART, moved_apart
 from cnn_research.report.style import BLUE, INK, ORANGE, SOFT, WIDTH, add_axes, new_figure, styled
 
 COLORS = (BLUE, ORANGE, '#009E73', '#CC79A7', '#B8860B', '#56B4E9', INK, '#8C564B')  # Okabe and Ito's, the yellow one darker, and a brown
 PANEL, MAP = 2.2, 1.5  # inches
-_LINE = 0.155  # inches from one name to the next
 
 Curves = Mapping[str, Sequence[float]]  # name -> a share in [0, 1] for every x, NaN where there is none
 
@@ -54,21 +54,15 @@ def curve_panels(
 def _lines(axes: Axes, x: Sequence[float], curves: Curves) -> None:
     """The lines, and their names at the right, moved apart where lines end together."""
     lowest, highest = 0.03, 1.0
-    step = _LINE / PANEL * 1.02
+    step = APART / PANEL * 1.02
     ends = {name: [y for y in values if not math.isnan(y)][-1] for name, values in curves.items()}
-    order = sorted(curves, key=ends.__getitem__)
-    heights: list[float] = []
-    for name in order:
-        heights.append(max(ends[name], heights[-1] + step if heights else lowest))
-    over = heights[-1] - highest
-    for i in reversed(range(len(heights))):  # push down what went over the top, and what stands in the way
-        heights[i] = min(heights[i], highest if i == len(heights) - 1 else heights[i + 1] - step) if over > 0 else heights[i]
+    heights = moved_apart(ends, step, lowest, highest)
     if len(curves) > len(COLORS):
         raise ValueError(f'a panel has room for {len(COLORS)} lines, not for {len(curves)}')
     for color, name in zip(COLORS, curves):
         axes.plot(x, curves[name], color=color, marker='o', ms=3.5, clip_on=False)
         axes.annotate(
-            name, (1, heights[order.index(name)]), (10, 0), xycoords=('axes fraction', 'data'), textcoords='offset points',
+            name, (1, heights[name]), (10, 0), xycoords=('axes fraction', 'data'), textcoords='offset points',
             color=color, va='center', size=8.5, annotation_clip=False,
         )  # fmt: skip
 
