@@ -80,11 +80,7 @@ class Claims:
 
     def owner(self, name: str, number: int) -> str | None:
         """The token of a claim; None where it is gone. Empty: it is just being written, its writer died in between, or it is damaged."""
-        try:
-            found = self._path(name, number).read_bytes()
-        except FileNotFoundError:
-            return None
-        return found.decode() if re.fullmatch(_TOKEN, found) else ''
+        return _owner(self._path(name, number))
 
     def beats(self) -> list[Beat]:
         """What is there of all processes that live or were killed."""
@@ -100,11 +96,10 @@ class Claims:
         for token in gone:
             for kind in ('beat', 'tmp'):
                 (self.folder / f'{token}.{kind}').unlink(missing_ok=True)
-        for path in self.folder.glob('*.claim'):
-            name, _, number = path.stem.rpartition('.')
-            owner = self.owner(name, int(number)) if number.isdigit() else None
-            # Counters are looked for after the owner was read: who lives has one before any claim. No owner: anyone may be writing it.
-            counters = {counter.stem for counter in self.folder.glob('*.beat')} - {self.token}
+        owners = {path: _owner(path) for path in self.folder.glob('*.[0-9]*.claim')}
+        # Counters are looked for after the owners were read: who lives has one before any claim. No owner: anyone may be writing it.
+        counters = {path.stem for path in self.folder.glob('*.beat')} - {self.token}
+        for path, owner in owners.items():
             if owner not in (None, self.token) and not (counters if owner == '' else owner in counters):
                 path.unlink(missing_ok=True)
         return len(gone) == len(others)
@@ -169,6 +164,15 @@ class Claims:
         with contextlib.suppress(OSError):
             path.with_suffix('.tmp').write_text(f'{self._count} {self.says}')
             os.replace(path.with_suffix('.tmp'), path)
+
+
+def _owner(path: Path) -> str | None:
+    """See `Claims.owner`."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return found.decode() if re.fullmatch(_TOKEN, found) else ''
 
 
 def gone_from_here(token: str) -> bool:
