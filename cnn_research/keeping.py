@@ -57,7 +57,8 @@ class FileKeeper:
     """Keeps the progress of a training in a folder. A `train.Keeper`, to be entered while the training runs.
 
     cells: the names of the cells that are trained together; the first names the files. config: what the training is, as JSON; a state of
-    another one is not gone on from. every: seconds between savings, or more where saving would take over a hundredth of the time.
+    another one is not gone on from. every: seconds of training that may be lost at most, unless saving would take over a hundredth of the
+    time, or the disk is slower than that.
     warn: told what a user should know.
     """
 
@@ -67,6 +68,7 @@ class FileKeeper:
         self._folder, self._what, self._every = folder, {'cells': list(cells), 'config': json.loads(json.dumps(config))}, every
         self._asked, self._warn = asked, warn
         self._saved, self._took = time.monotonic(), 0.0
+        self._passed, self._wrote = self._saved, 0.0
         self._writer = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
 
@@ -105,15 +107,21 @@ class FileKeeper:
         Raises:
           InputError: the last progress could not be written. SystemExit: this process was asked to end.
         """
-        # A disk that is slow to write the last one holds nothing up, and makes no interval longer.
-        written = self._written is None or self._written.done()
-        due = written and time.monotonic() - self._saved >= max(self._every, self._took / _SHARE)
-        if self._asked.to_save or self._asked.to_end or due:
+        if self._asked.to_save or self._asked.to_end or self._due():
             self._asked.to_save = False
             self.save(progress)
         if self._asked.to_end:
             self._finish_writing()
             self._asked.end()
+
+    def _due(self) -> bool:
+        """Whether a state that is taken only at the next chance would be in its file later than an interval after the last was taken."""
+        now = time.monotonic()
+        pause, self._passed = now - self._passed, now
+        # A disk that is slow to write the last one holds nothing up, and makes no interval longer.
+        written = self._written is None or self._written.done()
+        since = now - self._saved
+        return written and since >= self._took / _SHARE and since + pause + self._wrote >= self._every
 
     def save(self, progress: train.Progress) -> None:
         """Take a copy of the progress; it is written while the training goes on. Raises InputError if the one before could not be."""
@@ -133,7 +141,9 @@ class FileKeeper:
         self._saved, self._took = time.monotonic(), time.monotonic() - started
 
     def _write(self, number: int, leaves: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
+        started = time.monotonic()
         checkpoint.save(self._folder, self._name, number, checkpoint.Saved(leaves, facts, made_by()))
+        self._wrote = time.monotonic() - started
 
     @property
     def _name(self) -> str:

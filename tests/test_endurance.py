@@ -18,7 +18,7 @@ from test_sweep import TIMES, bits, children, finish, lines, running, start
 from cnn_research import ledger
 
 ROOT = Path(__file__).parents[1]
-EVERY = 0.2  # seconds between savings
+EVERY = 1.0  # seconds of training that may be lost
 # A training of about 20 seconds, told step by step.
 LIFE = f"""
 import sys, time
@@ -86,7 +86,7 @@ def killed_again_and_again(number, folder, epochs, rng):
     before: list[tuple[int, float]] = []
     while kills < number:
         here = folder / str(round_)
-        life = Life(here, epochs, rng.uniform(0, 3), from_start=rng.random() < 0.2)
+        life = Life(here, epochs, rng.uniform(0, 4), from_start=rng.random() < 0.2)
         assert not life.told, life.told
         if life.begins is not None:
             begins = int(life.begins)
@@ -108,15 +108,15 @@ def killed_again_and_again(number, folder, epochs, rng):
 @pytest.mark.slow
 def test_a_training_that_is_killed_ends_with_the_same_bits(tmp_path):
     worst, wrong, _ = killed_again_and_again(4, tmp_path, 60, random.Random(1))
-    assert wrong == 0 and worst < 10 * EVERY  # on a loaded machine
+    assert wrong == 0 and worst < 5 * EVERY  # on a loaded machine
 
 
 @pytest.mark.endurance
 def test_200_kills_of_a_training(tmp_path, record_property):
     worst, wrong, rounds = killed_again_and_again(200, tmp_path, 150, random.Random(0))
-    text = f'{rounds} ended, {wrong} of them with other bits; {worst:.2f} s lost at most (saved every {EVERY} s)'
+    text = f'{rounds} ended, {wrong} of them with other bits; {worst:.2f} s lost at most (--save_every={EVERY})'
     record_property('figure', f'trainings killed 200 times: {text}')
-    assert wrong == 0 and worst < 2 * EVERY + 0.5
+    assert wrong == 0 and worst < EVERY + 0.5  # a machine that is busy otherwise may pause any process
 
 
 # Five arms of tiny networks with a hundred seeds each.
