@@ -1,12 +1,14 @@
 """A problem: one configuration on one data set, ready to be trained; its arrays, and which facts of it compiled programs depend on."""
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple, Union
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 
 from cnn_research import config, cost, errors
 from cnn_research.data import Dataset, canvas
+from cnn_research.data.streamed import Streamed
 
 if TYPE_CHECKING:  # what this module does needs no jax, and --help should not wait for it
     import jax
@@ -16,6 +18,9 @@ Array = Union['jax.Array', np.ndarray]
 # Every evaluated image stands at one position of its set, the same for all arms and seeds.
 _POSITION_SEED = 1989
 _MOST_STEPS = 2**31 - 1  # that a program can count
+_LARGE = 2**32  # bytes of training images, from which on the first `_SCALED` of the draw tell the scale; whatever memory there is
+_SCALED = 10_000
+_PIECE = 1024  # images that are decoded at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +163,7 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
         draw = nested(dataset.train_labels, seed)
     chosen = draw[: problem.train_size]
     seen, unseen = _positions(problem.config.data, dataset)
-    images = dataset.train_images[chosen]
-    square = np.square(images, dtype=np.float32).mean(axis=(0, 1, 2), dtype=np.float64)
+    images = dataset.train_images.at(chosen) if isinstance(dataset.train_images, Streamed) else Chosen(dataset.train_images, chosen)
     return Arrays(
         pool=Examples(dataset.train_images, dataset.train_labels, None),
         draw=draw,
@@ -168,8 +172,34 @@ def arrays(problem: Problem, dataset: Dataset, seed: int) -> Arrays:
         test=_standing(dataset.test_images, dataset.test_labels, seen),
         unseen=_unseen(dataset, unseen),
         positions=seen,
-        scale=(1 / np.sqrt(np.maximum(square, 1e-12))).astype(np.float32),
+        scale=_scale(images, dataset.train_images),
     )
+
+
+class Chosen:
+    """Rows of an array [N, ...] by their indices, indexed as an array of them would be along its first axis, and not copied."""
+
+    def __init__(self, array: np.ndarray, indices: np.ndarray):
+        self._array, self._indices = array, indices
+        self.shape, self.ndim, self.dtype = (len(indices), *array.shape[1:]), array.ndim, array.dtype
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return self._array[self._indices[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _scale(images: Any, available: Any) -> np.ndarray:
+    """What pixels of training are multiplied by, [C]. Squares are whole numbers, and so are their sums: in pieces they are the same."""
+    number = min(len(images), _SCALED) if math.prod(available.shape) >= _LARGE else len(images)
+    pieces = (images[first : min(first + _PIECE, number)] for first in range(0, number, _PIECE))
+    total = sum(np.square(piece, dtype=np.float32).sum(axis=(0, 1, 2), dtype=np.float64) for piece in pieces)
+    square = total / (number * math.prod(images.shape[1:3]))
+    return (1 / np.sqrt(np.maximum(square, 1e-12))).astype(np.float32)
 
 
 def nested(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -208,7 +238,7 @@ def _unseen(dataset: Dataset, places: np.ndarray | None) -> Examples | None:
     return None
 
 
-def _standing(images: np.ndarray, labels: np.ndarray, places: np.ndarray | None) -> Examples:
+def _standing(images: Any, labels: np.ndarray, places: np.ndarray | None) -> Examples:
     if places is None:
         return Examples(images, labels, None)
     return Examples(images, labels, places[np.random.RandomState(_POSITION_SEED).randint(len(places), size=len(images))])

@@ -133,6 +133,19 @@ def _size(field: str, fields: dict[str, Any]) -> int:
     return {'kernel': g.kernel_size[0], 'side': g.image[0]}.get(field) or fields[field]
 
 
+def streaming() -> list[Comparison]:
+    """Steps whose images are held on the device, beside the same steps on batches that are brought to it."""
+    models = {'8 and 16 maps': config.ModelConfig((8, 16)), '32 and 64 maps, 256 hidden': config.ModelConfig((32, 64), hidden=(256,))}
+    result = []
+    for name, model in models.items():
+        fields = {'model': model, 'batch_size': BATCH}
+        team = [Contender('held on the device', contenders.engine_step, fields),
+                Contender('brought from memory', contenders.streamed_step, fields),
+                Contender('brought from PNG', contenders.streamed_step, {**fields, 'encoded': True})]  # fmt: skip
+        result.append(Comparison(f'step of {name}', team, *_step_work(model)))
+    return result
+
+
 def compiling() -> list[Comparison]:
     """How long the program of a training takes to compile, beside the step of Flax; a program that was kept on disk is read instead."""
     result = []
@@ -145,5 +158,6 @@ def compiling() -> list[Comparison]:
 
 
 SECTIONS: dict[str, Callable[[], list[Comparison]]] = {
-    'steps': steps, 'layers': layers, 'kernels': kernels, 'lowerings': lowerings, 'scaling': scaling, 'compiling': compiling,
+    'steps': steps, 'layers': layers, 'kernels': kernels, 'lowerings': lowerings, 'scaling': scaling, 'streaming': streaming,
+    'compiling': compiling,
 }  # fmt: skip

@@ -4,6 +4,8 @@ Every function makes a run: called with a count, it does the work so often and w
 Fashion-MNIST: no time depends on what they show. All train with Nesterov momentum 0.9 on batches drawn from uint8 images in memory.
 """
 
+import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def _engine(model: config.ModelConfig, batch_size: int, seeds: int = 1) -> tuple[Any, Any, Any, Any]:
-    """A training by this engine: its programs, its state, the other arguments of a chunk from its first step on, steps per epoch."""
+    """A training by this engine: its programs, its state, the other arguments of a chunk from its first step on, its problem."""
     import jax
     import jax.numpy as jnp
 
@@ -50,24 +52,69 @@ def _engine(model: config.ModelConfig, batch_size: int, seeds: int = 1) -> tuple
     scale, draw, seed = own
     data = jax.tree.map(jnp.asarray, problem.Arrays(pool, draw, None, None, None, None, None, scale))
     order = programs.order(posed.setting, seed, np.int32(0))
-    return programs, programs.init(seed), (posed.setting, (nothing, data, seed, order)), posed.steps_per_epoch
+    return programs, programs.init(seed), (posed.setting, (nothing, data, seed, order)), posed
 
 
 def engine_step(model: config.ModelConfig, batch_size: int, threads: int, seeds: int = 1) -> Run:
     """Training steps of this engine: a chunk of steps as one compiled program, of one seed or of several."""
     import jax
 
-    programs, state, (setting, others), steps_per_epoch = _engine(model, batch_size, seeds)
+    programs, state, (setting, others), posed = _engine(model, batch_size, seeds)
 
     def run(count: int) -> None:
         nonlocal state
         while count:
-            steps = min(count, steps_per_epoch)
+            steps = min(count, posed.steps_per_epoch)
             state, _ = programs.chunk(setting, state, *others, np.int32(0), np.int32(steps))
             count -= steps
         jax.block_until_ready(state)
 
     return run
+
+
+def streamed_step(model: config.ModelConfig, batch_size: int, threads: int, encoded: bool = False) -> Run:
+    """The same steps on batches that are brought to the device, from an array or from images that are decoded as they are read."""
+    import jax
+
+    from cnn_research import feeds
+    from cnn_research.data.streamed import Streamed
+
+    programs, state, (setting, (nothing, data, seed, order)), posed = _engine(model, batch_size)
+    pixels, labels = images()
+    pool = data.pool._replace(images=Streamed(_Encoded(pixels), 'image') if encoded else pixels, labels=labels)
+    feed = feeds.ReadFeed(data._replace(pool=pool), None)
+
+    def run(count: int) -> None:
+        nonlocal state
+        while count:
+            steps = min(count, posed.steps_per_epoch, feed.most)
+            feed.begin(posed, order, 0)
+            state, _ = programs.chunk(setting, state, nothing, feed.next(steps), seed, order, np.int32(0), np.int32(steps))
+            count -= steps
+        jax.block_until_ready(state)
+
+    return run
+
+
+class _Encoded(Sequence[Any]):
+    """Images as PNG, decoded when they are asked for, as those of a file of records."""
+
+    def __init__(self, pixels: np.ndarray):
+        from PIL import Image
+
+        self._files = []
+        for each in pixels:
+            file = io.BytesIO()
+            Image.fromarray(each[..., 0]).save(file, 'PNG')
+            self._files.append(file.getvalue())
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: Any) -> Any:
+        from PIL import Image
+
+        return {'image': np.asarray(Image.open(io.BytesIO(self._files[index])))[..., None]}
 
 
 def engine_compilation(model: config.ModelConfig, batch_size: int, threads: int) -> Run:

@@ -103,7 +103,7 @@ def arrays_of(seed=0, **fields):
 
 def drawn(seed, train_size):
     """The numbers of the training images that a seed draws."""
-    return arrays_of(seed, train_size=train_size).train.images[:, 0, 0, 0].tolist()
+    return arrays_of(seed, train_size=train_size).train.images[:][:, 0, 0, 0].tolist()
 
 
 def test_a_seed_draws_training_images_and_fewer_of_them_are_among_the_more():
@@ -140,7 +140,7 @@ def test_evaluated_images_stand_at_the_same_places_for_every_seed():
 
 def test_pixels_are_scaled_by_the_root_mean_square_of_the_training_images():
     arrays = arrays_of(train_size=30)
-    scaled = arrays.train.images.astype(np.float64) * arrays.scale
+    scaled = arrays.train.images[:].astype(np.float64) * arrays.scale
     assert np.square(scaled).mean() == pytest.approx(1, rel=1e-5) and arrays.scale.shape == (1,)
 
 

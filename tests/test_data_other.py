@@ -8,7 +8,9 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from cnn_research import data
+from cnn_research import config, data, sweep, trainings
+from cnn_research.data import cache, sources
+from cnn_research.data.streamed import Streamed
 from cnn_research.errors import InputError
 
 SHAPE = (6, 4, 3)
@@ -34,7 +36,8 @@ class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, count):
         for index in range(count):
-            picture = PIL.Image.fromarray(np.full(self.PICTURE, index, np.uint8))
+            shape = self.PICTURE(index) if callable(self.PICTURE) else self.PICTURE
+            picture = PIL.Image.fromarray(np.full(shape, index, np.uint8))
             yield index, {'image': picture, 'label': self.LABEL(index)}
 
 
@@ -68,13 +71,57 @@ def test_test_split_goes_before_a_validation_split(load):
     assert len(load(COUNTS={'train': 20, 'validation': 6, 'test': 4}).test_labels) == 4
 
 
+OF_MANY_SIZES = {
+    'FEATURES': Pictures.FEATURES | {'image': tfds.features.Image(shape=(None, None, 3))},
+    'PICTURE': staticmethod(lambda index: (6 + index % 3, 9 - index % 5, 3)),
+}
+
+
+@pytest.mark.parametrize('large', [False, True])
+def test_pictures_of_many_sizes_are_brought_to_one(large, load, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, '_SHARE', 0 if large else 1)
+    dataset = load('pictures@4', **OF_MANY_SIZES)
+    assert dataset.name == 'pictures@4' and isinstance(dataset.train_images, Streamed) == large
+    for images, labels, number in ((dataset.train_images, dataset.train_labels, 18), (dataset.test_images, dataset.test_labels, 4)):
+        assert images.shape == (number, 4, 4, 3) and images.dtype == np.uint8
+        np.testing.assert_array_equal(images[:] % 2, np.broadcast_to(labels[:, None, None, None], images.shape))
+        assert all(len(np.unique(image)) == 1 for image in images[:])
+    assert (tmp_path / cache.FOLDER / 'pictures/1.0.0' / ('labels' if large else '4') / cache.INDEX).exists()
+    assert data.load('pictures@2', data_dir=str(tmp_path)).test_images.shape == (4, 2, 2, 3)
+
+
+def test_one_size_at_another_is_kept_apart(load, tmp_path):
+    whole, small = load().test_images, data.load('pictures@2', data_dir=str(tmp_path)).test_images
+    again = [data.load(name, data_dir=str(tmp_path)).test_images for name in ('pictures', 'pictures@2')]
+    assert whole.shape == (4, *SHAPE) and small.shape == (4, 2, 2, 3)
+    np.testing.assert_array_equal(again[0], whole)
+    np.testing.assert_array_equal(again[1], small)
+
+
+@pytest.mark.slow
+def test_a_set_that_memory_does_not_hold_trains_to_the_same_bits(load, tmp_path, monkeypatch):
+    held = load()
+    monkeypatch.setattr(sources, '_SHARE', 0)
+    brought, again = (data.load('pictures', data_dir=str(tmp_path)) for _ in range(2))
+    assert held.sha256() == brought.sha256() == again.sha256()
+    assert isinstance(brought.train_images, Streamed) and isinstance(held.train_images, np.ndarray)
+    np.testing.assert_array_equal(brought.train_images[:], held.train_images)
+    model = config.ModelConfig((2, 3), (3, 1), (1, 1), (2, 1), ('shared', 'dense'))
+    c = config.Config(model, config.DataConfig('pictures'), config.TrainConfig(epochs=3, batch_size=5))
+    cell = sweep.Cell('conv', 0, c, 1)
+    (row, _, params), (its_row, _, its_params) = (trainings.run_cell('e', cell, dataset) for dataset in (held, brought))
+    assert row['status'] == its_row['status'] == 'ok'
+    assert {**row, 'seconds': 0} == {**its_row, 'seconds': 0} and params.keys() == its_params.keys()
+    assert all(np.array_equal(params[name], its_params[name]) for name in params)
+
+
 @pytest.mark.parametrize(
     'message, attributes',
     [
         ('has the splits train; train and test are needed', {'COUNTS': {'train': 20}}),
         ('has the splits test; train and test are needed', {'COUNTS': {'test': 20}}),
         (
-            'have different sizes',
+            r'have different sizes .* as in pictures@64',
             {'FEATURES': Pictures.FEATURES | {'image': tfds.features.Image(shape=(None, None, 3))}},
         ),
         ('is not an image classification set', {'KEYS': None}),

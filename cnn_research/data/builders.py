@@ -11,6 +11,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -23,6 +24,7 @@ from tensorflow_datasets.image_classification import cifar, mnist
 from cnn_research.data import originals
 from cnn_research.data.dataset import Split
 from cnn_research.data.pins import NAMES, ORIGINALS, OriginalSet
+from cnn_research.data.streamed import Streamed, middle_square
 from cnn_research.errors import InputError, known
 
 DOWNLOAD_RETRIES = 2
@@ -122,8 +124,20 @@ def open_named(name: str, root: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def read(folder: pathlib.Path) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The decoded splits 'train' and 'test' of a prepared set in the order of TFDS, and the names of the classes.
+def decoded_bytes(folder: pathlib.Path, side: int | None) -> int:
+    """What the images of a prepared set take, decoded. Raises InputError as `read` does."""
+    with _reading(folder) as builder:
+        image, _ = _supervised_keys(builder.info, side)
+        height, width, channels = builder.info.features[image].shape
+        pixels = side * side if side else height * width
+        return sum(split.num_examples for split in builder.info.splits.values()) * pixels * channels
+
+
+def read(folder: pathlib.Path, side: int | None = None, decoded: bool = True) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits 'train' and 'test' of a prepared set in the order of TFDS, and the names of the classes.
+
+    side: of the middle square to which all images are scaled (None: they stay as they are, and must have one size). decoded: whether
+    images are wanted; without them they have no pixels.
 
     The set's own validation split is the test split where it has no test split; otherwise it is not used.
 
@@ -131,14 +145,42 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Split], tuple[str, ...]]:
       InputError: the set is damaged, is not an image classification set with images of one size, or has no labels
         or no second split, or was prepared in a format that only TensorFlow reads.
     """
+    with _reading(folder) as builder:
+        keys = _supervised_keys(builder.info, side)
+        splits = {name: _read_split(builder, split, *keys, side, decoded) for name, split in _splits(builder)}
+        return splits, tuple(builder.info.features[keys[1]].names)
+
+
+def images(folder: pathlib.Path, side: int | None) -> dict[str, Streamed]:
+    """The images of the splits that `read` gives, decoded when they are asked for. Raises InputError as `read` does."""
+    with _reading(folder) as builder:
+        key, _ = _supervised_keys(builder.info, side)
+        return {name: Streamed(_source(builder, split), key, side) for name, split in _splits(builder)}
+
+
+def _splits(builder: tfds.core.DatasetBuilder) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What is used for training and for tests, and the name that it has in the set."""
+    names = builder.info.splits
+    test = next((name for name in ('test', 'validation') if name in names), None)
+    if test is None or 'train' not in names:
+        raise InputError(f'{builder.data_dir} has the splits {", ".join(names)}; train and test are needed')
+    return ('train', 'train'), ('test', test)
+
+
+def _source(builder: tfds.core.DatasetBuilder, split: str, decoders: dict | None = None) -> Any:
+    """The records of a split, which are all there."""
+    source = builder.as_data_source(split=split, file_format='array_record', decoders=decoders)
+    _check_files(builder.info, split, len(source))
+    return source
+
+
+@contextlib.contextmanager
+def _reading(folder: pathlib.Path) -> Iterator[tfds.core.DatasetBuilder]:
+    """The builder of a prepared set, whose errors become InputErrors."""
     try:
         with _tidy():
             builder = tfds.builder_from_directory(folder)
-            keys = _supervised_keys(builder.info)
-            test = next((name for name in ('test', 'validation') if name in builder.info.splits), None)
-            if test is None or 'train' not in builder.info.splits:
-                raise InputError(f'{folder} has the splits {", ".join(builder.info.splits)}; train and test are needed')
-            splits = {'train': _read_split(builder, 'train', *keys), 'test': _read_split(builder, test, *keys)}
+            yield builder
     except InputError:
         raise
     except NotImplementedError as error:
@@ -148,7 +190,6 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Split], tuple[str, ...]]:
         ) from error
     except Exception as error:  # array_record, PIL and TFDS each have their own
         raise InputError(f'damaged data in {folder}: {one_line(error)}; remove the folder and prepare again') from error
-    return splits, tuple(builder.info.features[keys[1]].names)
 
 
 def one_line(error: Exception) -> str:
@@ -167,7 +208,7 @@ def _downloaded(known: OriginalSet, dl_manager: tfds.download.DownloadManager) -
     return lambda original: originals.read_file(pathlib.Path(paths[original.file]), original)
 
 
-def _supervised_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
+def _supervised_keys(info: tfds.core.DatasetInfo, side: int | None) -> tuple[str, str]:
     keys = info.supervised_keys
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
     if not (isinstance(keys, tuple) and len(keys) == 2 and all(
@@ -175,24 +216,30 @@ def _supervised_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
     )):  # fmt: skip
         raise InputError(f'{info.full_name} is not an image classification set: its supervised keys are {keys}')
     image = info.features[keys[0]]
-    if None in image.shape:
-        raise InputError(f'the images of {info.full_name} have different sizes {image.shape}; one size is needed')
+    if None in image.shape[:2] and side is None:
+        hint = f'give a side to which their middle squares are scaled, as in {info.name}@64'
+        raise InputError(f'the images of {info.full_name} have different sizes {image.shape}; one size is needed: {hint}')
+    if image.shape[2] is None:
+        raise InputError(f'the images of {info.full_name} have different numbers of channels; one is needed')
     if image.np_dtype != np.uint8:
         raise InputError(f'the images of {info.full_name} are {np.dtype(image.np_dtype)}; uint8 is needed')
     return keys
 
 
-def _read_split(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str) -> Split:
-    source = builder.as_data_source(split=split, file_format='array_record')
-    _check_files(builder.info, split, len(source))
-    images = np.empty((len(source), *builder.info.features[image_key].shape), np.uint8)
+def _read_split(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str, side: int | None, decoded: bool) -> Split:
+    source = _source(builder, split, None if decoded else {image_key: tfds.decode.SkipDecoding()})
     labels = np.empty(len(source), np.int32)
+    height, width, channels = builder.info.features[image_key].shape
+    images = np.empty((len(source), side or height or 0, side or width or 0, channels if decoded else 0), np.uint8)
     for start in range(0, len(source), READ_BATCH):
         stop = min(start + READ_BATCH, len(source))
         for index, example in enumerate(source.__getitems__(range(start, stop)), start):
-            if example[image_key].shape != images.shape[1:]:  # NumPy would stretch some of them
-                raise InputError(f'image {index} of {builder.info.full_name} is {example[image_key].shape}, not {images.shape[1:]}')
-            images[index], labels[index] = example[image_key], example[label_key]
+            labels[index] = example[label_key]
+            if decoded:
+                image = example[image_key] if side is None else middle_square(example[image_key], side)
+                if image.shape != images.shape[1:]:  # NumPy would stretch some of them
+                    raise InputError(f'image {index} of {builder.info.full_name} is {image.shape}, not {images.shape[1:]}')
+                images[index] = image
     if len(labels) == 0 or labels.min() < 0:
         raise InputError(f'the {split} split of {builder.info.full_name} has no labels')
     if labels.max() >= len(builder.info.features[label_key].names):

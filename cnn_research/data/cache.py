@@ -34,16 +34,20 @@ class CacheError(Exception):
     """The cached files do not agree with the index, or with the prepared set."""
 
 
-def fetch(root: pathlib.Path, prepared: pathlib.Path, build: Callable[[], Content]) -> Content:
+def fetch(
+    root: pathlib.Path, prepared: pathlib.Path, build: Callable[[], Content], variant: str = '', identity: str | None = None
+) -> Content:
     """The decoded set from the cache under `root`, or built and then cached.
 
     Args:
       root: the data directory.
       prepared: the folder of the prepared set, under `root`.
       build: reads the prepared set; what it raises is passed on.
+      variant: what is built of the set, where that is not all of it as it is.
+      identity: of the prepared set (None: its `fingerprint`).
     """
-    folder = root / FOLDER / prepared.relative_to(root)
-    identity = fingerprint(prepared)
+    folder = root / FOLDER / prepared.relative_to(root) / variant
+    identity = fingerprint(prepared) if identity is None else identity
     if os.path.lexists(folder / INDEX):
         try:
             return _read(folder, identity)
@@ -67,6 +71,12 @@ def fingerprint(prepared: pathlib.Path) -> str:
         with path.open('rb') as file:
             digest.update(f'{path.name} {hashlib.file_digest(file, "sha256").hexdigest()}\n'.encode())
     return digest.hexdigest()
+
+
+def glance(prepared: pathlib.Path) -> str:
+    """Identity of a set that is too large to be read for it: the SHA-256 of the names, sizes and times of its files."""
+    files = ((path.name, path.stat()) for path in sorted(prepared.iterdir()) if path.is_file())
+    return hashlib.sha256(repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]).encode()).hexdigest()
 
 
 def _read(folder: pathlib.Path, identity: str) -> Content:

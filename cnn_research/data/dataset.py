@@ -2,11 +2,15 @@
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
+from cnn_research.data.streamed import Streamed
 from cnn_research.errors import InputError
 
+Images = Any  # an array uint8 [N, H, W, C], or a `Streamed`, which is indexed likewise
+_PIECE = 1024  # images that are decoded at once
 VALIDATION_COUNT = 5_000
 VALIDATION_COUNT_FROM = 50_000  # training images from which on VALIDATION_COUNT are set aside
 
@@ -15,8 +19,8 @@ VALIDATION_COUNT_FROM = 50_000  # training images from which on VALIDATION_COUNT
 class Dataset:
     """An image classification set, decoded.
 
-    The images are uint8 [N, H, W, C] with values 0 to 255, the labels int32 [N] with values from 0 to
-    `len(class_names) - 1`. The three splits of real
+    The images are uint8 [N, H, W, C] with values 0 to 255 (of sets that memory does not hold decoded as they are read), the labels
+    int32 [N] with values from 0 to `len(class_names) - 1`. The three splits of real
     sets are disjoint, those of generated tasks are drawn independently of each other; their order is the same on every machine.
 
     A generated task may have a second test set, of what training never shows (`unseen_images`, `unseen_labels`; None: it has none), and
@@ -24,11 +28,11 @@ class Dataset:
     """
 
     name: str
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
-    validation_images: np.ndarray
+    validation_images: Images
     validation_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     unseen_images: np.ndarray | None = None
@@ -44,9 +48,11 @@ class Dataset:
         digest = hashlib.sha256()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray | Streamed):
                 digest.update(repr(value.shape).encode())
-                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).data)
+                for first in range(0, len(value), _PIECE):
+                    piece = value[first : first + _PIECE]
+                    digest.update(np.ascontiguousarray(piece, piece.dtype.newbyteorder('<')).data)
         return digest.hexdigest()
 
 
@@ -54,12 +60,13 @@ class Dataset:
 class Split:
     """The images (uint8 [N, H, W, C]) and labels (int32 [N]) of one split."""
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
 
     def take(self, indices: np.ndarray) -> 'Split':
         """The examples at these indices (int [K])."""
-        return Split(self.images[indices], self.labels[indices])
+        images = self.images.at(indices) if isinstance(self.images, Streamed) else self.images[indices]
+        return Split(images, self.labels[indices])
 
 
 def assemble(name: str, train: Split, validation: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:

@@ -8,22 +8,34 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
+from cnn_research import cost
 from cnn_research.data import cache, network, originals
-from cnn_research.data.dataset import Dataset, assemble, cut_validation
+from cnn_research.data.dataset import Dataset, Split, assemble, cut_validation
 from cnn_research.data.pins import NAMES, ORIGINALS
+from cnn_research.data.streamed import middle_square
 from cnn_research.errors import InputError, known
 
-TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)?')
+TFDS_NAME = re.compile(r'[A-Za-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)?(:[0-9.]+)?(@[1-9][0-9]{0,3})?')
+_SHARE = 0.1  # of the memory of this machine that decoded images may take; larger sets are decoded as they are read
 
 
 def load(name: str, data_dir: str | None, raw_dir: str | None) -> Dataset:
     """The Dataset of a TFDS name; see `cnn_research.data.load`."""
     if not TFDS_NAME.fullmatch(name) or '..' in name:
         raise InputError(f'{known("data set", name, NAMES)}, or a prepared TFDS set as name, name/config or name:1.0.0')
-    root = data_root(data_dir)
+    root, (own, _, at) = data_root(data_dir), name.partition('@')
+    side = int(at) if at else None
     try:
-        prepared = prepare(name, root, raw_dir) if name in ORIGINALS else find(name, root, raw_dir)
-        splits, class_names = cache.fetch(root, prepared, functools.partial(read_verified, prepared))
+        prepared = prepare(own, root, raw_dir) if own in ORIGINALS else find(own, root, raw_dir)
+        large = _is_large(prepared, side)
+        if large and own in ORIGINALS and side:
+            raise InputError(f'{name} takes more than a tenth of the memory that is here: choose a smaller side')
+        if large and own not in ORIGINALS:
+            splits, class_names = _opened(root, prepared, side)
+        else:
+            splits, class_names = cache.fetch(root, prepared, functools.partial(read_verified, prepared, side), at)
     except OSError as error:  # a folder that may not be read, a disk that fails
         raise InputError(f'cannot read {name} in {root}: {error}; check --data_dir') from error
     return assemble(name, *cut_validation(name, splits['train']), splits['test'], class_names)
@@ -92,8 +104,26 @@ def is_prepared(folder: pathlib.Path) -> bool:
     return False
 
 
-def read_verified(prepared: pathlib.Path) -> cache.Content:
+def _is_large(prepared: pathlib.Path, side: int | None) -> bool:
+    from cnn_research.data import builders
+
+    return builders.decoded_bytes(prepared, side) > _SHARE * cost.memory()
+
+
+def _opened(root: pathlib.Path, prepared: pathlib.Path, side: int | None) -> cache.Content:
+    """A set whose images are decoded as they are read. Labels are read once: that takes all records."""
+    from cnn_research.data import builders
+
+    labels = functools.partial(builders.read, prepared, side, decoded=False)
+    splits, class_names = cache.fetch(root, prepared, labels, 'labels', cache.glance(prepared))
+    images = builders.images(prepared, side)
+    return {name: Split(images[name], split.labels) for name, split in splits.items()}, class_names
+
+
+def read_verified(prepared: pathlib.Path, side: int | None = None) -> cache.Content:
     """The decoded splits and the class names of a prepared set; one of `ORIGINALS` is compared with its original files.
+
+    side: of the middle square to which all images are scaled afterwards (None: they stay as they are).
 
     The folder tells which it is, not the name that it was asked for by: mnist and mnist:3.0.1 share a cache.
 
@@ -102,10 +132,10 @@ def read_verified(prepared: pathlib.Path) -> cache.Content:
     """
     from cnn_research.data import builders
 
-    splits, class_names = builders.read(prepared)
     known = next((each for each in ORIGINALS.values() if prepared.parts[-2:] == (each.name, each.version)), None)
     if known is None:
-        return splits, class_names
+        return builders.read(prepared, side)
+    splits, class_names = builders.read(prepared)
     for split in splits:
         differing = originals.verify_records(known, split, splits[split])
         if differing is not None:
@@ -115,6 +145,8 @@ def read_verified(prepared: pathlib.Path) -> cache.Content:
             )
     if class_names != known.class_names:
         raise InputError(f'{prepared} names other classes than {known.name} has; remove the folder and prepare it again')
+    if side is not None:
+        splits = {name: Split(np.stack([middle_square(image, side) for image in s.images]), s.labels) for name, s in splits.items()}
     return splits, class_names
 
 
