@@ -6,12 +6,14 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
 
 from cnn_research import ablation, config, errors, geometry, sweep
+from experiments import words
 
 FLAGS = flags.FLAGS
 T = TypeVar('T')
@@ -21,6 +23,9 @@ _DATA = 'Data'
 _MODEL = 'Network (the arms change some of these; per-stage values are lists, or one value for all stages)'
 _TRAIN = 'Training'
 
+LAUNCHERS = ('local', 'slurm')
+OF_SLURM = ('tasks', 'sbatch', 'dry_run')
+TASKS = 4
 _RATES = ', '.join(f'{rate:g}' for rate in ablation.RATES)
 # group, name, parser, help. The default is the experiment's own unless it is said here.
 _TABLE: tuple[tuple[str, str, Any, str], ...] = (
@@ -30,6 +35,19 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
     (_WHAT, 'workers', int, 'processes (one per core on a CPU, one on an accelerator)'),
     (_WHAT, 'retry', bool, 'run cells once more that failed'),
     (_WHAT, 'save_every', float, f'seconds between savings of a training that has not ended ({sweep.SAVE_EVERY:g})'),
+    (_WHAT, 'data_parallel', int, 'devices that share every batch (on accelerators those that seeds leave over)'),
+    (_WHAT, 'model_parallel', int, 'devices that share the parameters of large layers (1)'),
+    (
+        _WHAT,
+        'distributed',
+        str,
+        'be one of several processes that train together: auto (SLURM, Cloud TPU, ...) or HOST:PORT,PROCESSES,INDEX',
+    ),
+    (_WHAT, 'launcher', LAUNCHERS, 'where: here, or as one array of SLURM jobs that share the cells (local)'),
+    (_WHAT, 'tasks', int, f'of slurm: jobs in the array ({TASKS})'),
+    (_WHAT, 'sbatch', str, 'of slurm: options of sbatch, such as "--partition=gpu --gres=gpu:1 --time=4:00:00"'),
+    (_WHAT, 'dry_run', bool, 'of slurm: print what would be submitted, and do nothing'),
+    (_WHAT, 'profile', bool, "also trace a few steps of each arm's first training, for the profiler"),
     (_WHAT, 'tune', bool, f'also try the learning rates {_RATES} on validation data, and give each arm its own best'),
     (_DATA, 'dataset', str, 'digits (embedded), fashion_mnist, mnist, cifar10, or any prepared TFDS image classification set'),
     (_DATA, 'data_dir', str, 'where TFDS keeps prepared data (TFDS_DATA_DIR or ~/tensorflow_datasets)'),
@@ -62,7 +80,6 @@ _TABLE: tuple[tuple[str, str, Any, str], ...] = (
 )
 _FIELDS = {'kernel_size': 'kernel_sizes'}  # flag -> field of ModelConfig, where the names differ
 _FOLDERS = ('workdir', 'data_dir', 'raw_dir', 'run')
-_KINDS = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}  # by absl's name of it
 _CAN_BE_NONE = ('canvas', 'unseen_positions')
 _UNREAD = object()
 
@@ -93,70 +110,13 @@ def read(argv: Sequence[str], values: flags.FlagValues, asked: Callable[[], T], 
     """
     with errors.gathered() as check:
         values(argv[:1])  # flags that are not given, or not well, have their defaults
-        for words in check(_words, argv, values, otherwise=()):
-            check(_set, words, values)
+        for own in check(words.of_line, argv, values, otherwise=()):
+            check(words.assign, own, values)
         for name in _FOLDERS:
             check(errors.require, name not in values or values[name].value != '', f'{name} must name a folder, got nothing')
-        if not kinds or not any(isinstance(e, UnreadableError) for e in check.found):
+        if not kinds or not any(isinstance(e, words.UnreadableError) for e in check.found):
             return check(asked)
     raise AssertionError('what is wrong was raised')
-
-
-class UnreadableError(errors.InputError):
-    """Words that are no flags: what is missing for them is not known."""
-
-
-def _words(argv: Sequence[str], values: flags.FlagValues) -> list[list[str]]:
-    """The words of each flag, those in files among them. Raises UnreadableError for a file that cannot be read."""
-    try:
-        return list(_one_by_one(values.read_flags_from_files(argv[1:]), values))
-    except (flags.Error, OSError, ValueError) as e:
-        why = str(e).removeprefix('ERROR:: Unable to open flagfile: ')
-        raise UnreadableError(f'cannot read a --flagfile: {why}') from None
-
-
-def _one_by_one(args: Sequence[str], values: flags.FlagValues) -> Iterator[list[str]]:
-    """The words of each flag: its value is a word of its own where no = stands before it, likely so where the name is unknown."""
-    rest, following = iter(args), iter([*args[1:], '-'])
-    for word in rest:
-        name, after = _name(word), next(following)
-        if '=' not in word and (not values[name].boolean if name in values else name and not _negated(name, values) and after[:1] != '-'):
-            next(following, None)
-            yield [word, *itertools.islice(rest, 1)]
-        else:
-            yield [word]
-
-
-def _negated(name: str, values: flags.FlagValues) -> bool:
-    """Whether it is 'no' and the name of a flag that is true or false."""
-    return name.startswith('no') and name[2:] in values and values[name[2:]].boolean
-
-
-def _name(word: str) -> str:
-    """The flag's name in '--name=value', '-name' or '--name'; nothing in what is no flag."""
-    return word[1:].removeprefix('-').partition('=')[0] if word.startswith('-') else ''
-
-
-def _set(words: list[str], values: flags.FlagValues) -> None:
-    """Set a flag to what its words say. Raises InputError."""
-    word, name = words[0], _name(words[0])
-    if not name:
-        raise UnreadableError(f'{errors.shown(word)} is no flag: write --name=value')
-    if name not in values and not _negated(name, values):
-        near = errors.nearest(name, list(values))
-        suggestion = '' if near is None else f': did you mean --{near}?'
-        raise UnreadableError(f'unknown flag {errors.shown("--" + name)}{suggestion or ";"} --help lists the flags')
-    if '\0' in ''.join(words):  # from a flagfile; no system opens a file of such a name
-        raise errors.InputError(f'{name} must not hold a NUL character')
-    try:
-        values(['', *words])
-    except flags.IllegalFlagValueError:
-        value = words[1] if len(words) > 1 else word.partition('=')[2]
-        raise errors.InputError(f'{name} must be {_KINDS[values[name].flag_type()]}, got {errors.shown(value)}') from None
-    except flags.Error:
-        raise UnreadableError(f'{name} needs a value: write --{name}=value') from None
-    except ValueError:
-        raise UnreadableError(f'--{name} takes no value, got {errors.shown(word)}') from None
 
 
 def help_text(experiment: ablation.Experiment, doc: str) -> str:
@@ -296,6 +256,13 @@ def listed(kind: str, text: str, known: Collection[str]) -> list[str]:
     return names
 
 
+def task(argv: Sequence[str]) -> list[str]:
+    """The command of a task of the array that this command line asks for."""
+    left_out = ('launcher', *OF_SLURM, *(f'no{name}' for name in OF_SLURM))
+    kept = [own for own in words.of_line(argv, FLAGS) if words.name_in(own[0]) not in left_out]
+    return [sys.executable, *_program(str(Path(argv[0]).resolve())), *itertools.chain.from_iterable(kept)]
+
+
 def asked_for_help(argv: Sequence[str]) -> bool:
     """Whether to print help and do nothing."""
     return any(arg in ('--help', '-help', '-h', '--helpfull', '--helpshort') for arg in argv[1:])
@@ -303,5 +270,10 @@ def asked_for_help(argv: Sequence[str]) -> bool:
 
 def command(argv: Sequence[str]) -> str:
     """The command that was typed, for the report."""
+    return shlex.join(['python', *_program(argv[0]), *argv[1:]])
+
+
+def _program(path: str) -> list[str]:
+    """What Python runs: a module by its name, or the file of this path."""
     module = getattr(sys.modules['__main__'], '__spec__', None)
-    return shlex.join(['python', '-m', module.name, *argv[1:]] if module else ['python', *argv])
+    return ['-m', module.name] if module else [path]

@@ -14,9 +14,10 @@ from absl import flags as absl_flags
 
 from cnn_research import ablation, config, cost, data, errors, files, ledger, problem, sweep
 from cnn_research.ablation import RATES
-from experiments import flags
+from experiments import flags, launching
 
 T = TypeVar('T')
+Opened = Callable[[str], data.Dataset]  # a data set by its name, read once
 _TUNING_SEEDS = (1000, 1001, 1002)  # rates are compared on seeds that no table shows
 _SMALL = config.TrainConfig(epochs=20, batch_size=64, learning_rate=1e-2)
 _FULL = config.TrainConfig(epochs=8, batch_size=128, learning_rate=1e-2)
@@ -49,7 +50,7 @@ def main(experiment: ablation.Experiment, doc: str, argv: Sequence[str] | None =
         sys.exit(0)
 
     def job() -> int:
-        return run(experiment, flags.read(argv, flags.FLAGS, functools.partial(asked, experiment)), flags.command(argv), more)
+        return run(experiment, flags.read(argv, flags.FLAGS, functools.partial(asked, experiment)), argv, more)
 
     guarded(experiment.name, job, 'finished cells are kept, the same command goes on')
 
@@ -136,6 +137,7 @@ def asked(experiment: ablation.Experiment) -> Asked:
             check(errors.positive, 'workers', f.workers)
         if f.save_every is not None:
             check(errors.real, 'save_every', f.save_every, above=0.0)
+        check(launching.check, f)
         arms = check(flags.wanted_arms, experiment)
         base = check(flags.base_config, experiment)
         if f.tune and base is not None:
@@ -144,15 +146,58 @@ def asked(experiment: ablation.Experiment) -> Asked:
     return Asked(base, arms, seeds)
 
 
-def run(experiment: ablation.Experiment, asked: Asked, command: str, more: More | None = None) -> int:
+def run(experiment: ablation.Experiment, asked: Asked, argv: Sequence[str], more: More | None = None) -> int:
     """The whole job; the exit status. Raises InputError, for what does not fit the data, before anything is written."""
     f, (base, arms, number) = flags.FLAGS, asked
     source = sweep.Source(f.data_dir, f.raw_dir)
     opened = functools.cache(functools.partial(data.load, **source._asdict()))
+    own, study = ledger.Ledger(f.workdir or Path('runs') / experiment.name), {'experiment': experiment.name, 'base': base.to_json()}
+    if f.launcher == 'slurm':
+        if not f.dry_run:
+            _configs(experiment, base, arms, opened)
+        return launching.submit(own, study, argv)
+    how = launching.how(f)
+
+    def found() -> dict[str, config.Config]:
+        configs = _configs(experiment, base, arms, opened)
+        launching.check_fit(how, configs, opened)
+        return configs
+
+    def data_of(configs: dict[str, config.Config]) -> list[data.Dataset]:
+        return [opened(name) for name in sorted({c.data.dataset for c in configs.values()})]
+
+    configs = launching.agreed(how, [study, arms, number, f.tune, f.retry], found, data_of)
+    book = launching.shared(how, own)
+    book.create(study)
+    cells = functools.partial(_cells, configs, opened)
+    wanted = cells([(arm, configs[arm].train.learning_rate, 'main') for arm in arms], range(number))
+    if f.tune:
+        wanted += cells([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
+    how = launching.dealt_out(how, len(wanted))
+    sweep.run(book, experiment.name, wanted, source, how)
+    if f.tune:
+        best = ablation.best_rates(ablation.validation_scores(book.results().values(), arms, len(_TUNING_SEEDS)))
+        retrained = [(arm, rate, 'own_rate') for arm, rate in best.items() if rate != configs[arm].train.learning_rate]
+        sweep.run(book, experiment.name, cells(retrained, range(number)), source, how)
+
+    def said() -> int:
+        from experiments import answers  # figures and feature maps: imported when there is something to show
+
+        tuned = ablation.validation_scores(own.results().values(), experiment.arms, len(_TUNING_SEEDS))
+        if f.profile:
+            print(launching.traces(own.folder / 'profiles'))
+        with files.writing(own.folder):
+            answers.write(experiment, own, base, tuned, opened(base.data.dataset), flags.command(argv), more)
+        return failed(own)
+
+    return launching.by_one(how, book, said)
+
+
+def _configs(experiment: ablation.Experiment, base: config.Config, arms: Sequence[str], opened: Opened) -> dict[str, config.Config]:
+    """The configuration of every arm. Raises InputError for all that do not fit the data; those too large are refused as they run."""
 
     def seen(of: config.DataConfig) -> tuple[cost.Shape, int]:
-        dataset = opened(of.dataset)
-        return problem.image_shape(of, dataset), len(dataset.class_names)
+        return _seen(of, opened)
 
     def posed(arm: str) -> None:
         with contextlib.suppress(errors.TooLargeError):  # that cell is refused, and the others run
@@ -161,30 +206,21 @@ def run(experiment: ablation.Experiment, asked: Asked, command: str, more: More 
     opened(base.data.dataset)
     configs = experiment.resolve(base, seen, arms)
     errors.of_each('arm', configs, posed)
-    book = ledger.Ledger(f.workdir or Path('runs') / experiment.name)
-    book.create({'experiment': experiment.name, 'base': base.to_json()})
+    return configs
 
-    def train(wanted: list[tuple[str, float, str]], seeds: Sequence[int]) -> list[sweep.Cell]:
-        """The cells of (arm, rate, purpose) for all seeds."""
-        cells = []
-        for arm, rate, purpose in wanted:
-            c = dataclasses.replace(configs[arm], train=dataclasses.replace(configs[arm].train, learning_rate=rate))
-            macs, need = _work(c, *seen(c.data))
-            cells += [sweep.Cell(arm, seed, c, macs, purpose, need) for seed in seeds]
-        return cells
 
-    seeds, how = range(number), sweep.How(f.workers or sweep.default_workers(), bool(f.retry), f.save_every or sweep.SAVE_EVERY)
-    cells = train([(arm, configs[arm].train.learning_rate, 'main') for arm in arms], seeds)
-    if f.tune:
-        cells += train([(arm, rate, 'tune') for arm in arms for rate in RATES], _TUNING_SEEDS)
-    sweep.run(book, experiment.name, cells, source, how)
-    if f.tune:
-        own = ablation.best_rates(ablation.validation_scores(book.results().values(), arms, len(_TUNING_SEEDS)))
-        retrained = [(arm, rate, 'own_rate') for arm, rate in own.items() if rate != configs[arm].train.learning_rate]
-        sweep.run(book, experiment.name, train(retrained, seeds), source, how)
-    from experiments import answers  # figures and feature maps: imported when there is something to show
+def _seen(of: config.DataConfig, opened: Opened) -> tuple[cost.Shape, int]:
+    dataset = opened(of.dataset)
+    return problem.image_shape(of, dataset), len(dataset.class_names)
 
-    tuned = ablation.validation_scores(book.results().values(), experiment.arms, len(_TUNING_SEEDS))
-    with files.writing(book.folder):
-        answers.write(experiment, book, base, tuned, opened(base.data.dataset), command, more)
-    return failed(book)
+
+def _cells(
+    configs: Mapping[str, config.Config], opened: Opened, wanted: Sequence[tuple[str, float, str]], seeds: Sequence[int]
+) -> list[sweep.Cell]:
+    """The cells of (arm, rate, purpose) for all seeds."""
+    cells = []
+    for arm, rate, purpose in wanted:
+        c = dataclasses.replace(configs[arm], train=dataclasses.replace(configs[arm].train, learning_rate=rate))
+        macs, need = _work(c, *_seen(c.data, opened))
+        cells += [sweep.Cell(arm, seed, c, macs, purpose, need) for seed in seeds]
+    return cells
