@@ -7,9 +7,12 @@ bytes        float32: of the parameters as they are stored, of the maps that one
              output before its pool), and of what the optimizer keeps (Adam and Adadelta two numbers per stored parameter, momentum one)
 """
 
+import contextlib
+import functools
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from cnn_research import config, errors, geometry, schemes
@@ -142,9 +145,38 @@ def _check_fits(what: str, need: int, have: int | None = None) -> None:
         raise errors.TooLargeError(f'{text}; counting is free: python -m experiments.weights')
 
 
+_limit: int | None = None
+
+
 def memory() -> int:
-    """The bytes of memory of this machine."""
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    """The bytes of memory of this machine, of the container or the job in which this process is, or the limit that was set."""
+    return _memory() if _limit is None else _limit
+
+
+@functools.cache
+def _memory() -> int:
+    return min(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'), *_group_limits(Path('/proc/self/cgroup'), Path('/sys/fs/cgroup')))
+
+
+def _group_limits(groups: Path, mounted: Path) -> list[int]:
+    """What the control groups of Linux, of either version, that this process is in allow to it in bytes; a large number at least."""
+    found = [2**63]
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        number, controllers, own = line.split(':', 2)
+        name = 'memory.max' if number == '0' else 'memory.limit_in_bytes'
+        root = mounted / ('' if number == '0' else 'memory')
+        if number == '0' or 'memory' in controllers.split(','):
+            folder = root / own.lstrip('/')
+            for each in (folder, *folder.parents):
+                with contextlib.suppress(OSError, ValueError):  # 'max', or not seen from within a container
+                    found.append(int((each / name).read_text()))
+    return found
+
+
+def limit_memory(limit: int) -> None:
+    """From now on `memory` says this: what the least of several machines has that train together, for they must decide alike."""
+    global _limit
+    _limit = limit
 
 
 def human_bytes(count: int) -> str:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
@@ -17,7 +18,8 @@ import tqdm
 
 from cnn_research import errors, ledger
 
-_LEAVE = 4.0  # seconds that workers have to save and end when they are told to
+# Seconds that workers have to save and end when they are told to: people wait, and SLURM kills after half a minute.
+_LEAVE = 25.0 if 'SLURM_ARRAY_TASK_ID' in os.environ else 4.0
 _TRIES = 3  # workers in a row that may be killed without a cell done between: more would do no better
 
 
@@ -31,6 +33,36 @@ class News:
         """what: (kind, cell, value): ('progress' | 'done', cell, share), ('note', '', text), ('error', '', messages)."""
         with contextlib.suppress(OSError):
             self._pipe.send(what)
+
+
+class Bar:
+    """Progress on standard error, where that is a terminal. effort: by cell."""
+
+    def __init__(self, effort: Mapping[str, int], hidden: bool = False):
+        form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
+        self._bar = tqdm.tqdm(total=sum(effort.values()), bar_format=form, disable=hidden or None, file=sys.stderr)
+        self._effort, self._share, self._done, self._hidden = effort, dict.fromkeys(effort, 0.0), set[str](), hidden
+        self._describe()
+
+    def __enter__(self) -> 'Bar':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def hear(self, kind: str, cell: str, value: Any) -> None:
+        """Show what a worker tells, see `News.put`."""
+        if kind == 'note':
+            if not self._hidden:
+                self._bar.write(value, file=sys.stderr)
+            return
+        self._done |= {cell} if kind == 'done' else set()
+        self._bar.update(max(0.0, value - self._share[cell]) * self._effort[cell])
+        self._share[cell] = max(self._share[cell], value)
+        self._describe()
+
+    def _describe(self) -> None:
+        self._bar.set_description_str(f'{len(self._done)} of {len(self._share)} cells')
 
 
 @dataclasses.dataclass
@@ -74,24 +106,17 @@ class Crew:
         Raises:
           InputError: the first that a worker met. WorkerError: a worker ended with an error, or was killed again and again.
         """
-        share, done = dict.fromkeys(effort, 0.0), set[str]()
-        form = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left'
-        bar = tqdm.tqdm(total=sum(effort.values()), bar_format=form, disable=None, file=sys.stderr)
-        with bar, _passing_on(signal.SIGUSR1, self):
+        with Bar(effort) as bar, _passing_on(signal.SIGUSR1, self):
             while self.workers:
-                bar.set_description_str(f'{len(done)} of {len(share)} cells')
                 for i, (kind, cell, value) in self._news():
                     if kind == 'error':
                         raise errors.InputError(*value)
-                    if kind == 'note':
-                        bar.write(value, file=sys.stderr)
-                    elif kind == 'ended':
+                    if kind == 'ended':
                         self._replace(i, book)
                     else:
-                        self._at_work(i, cell, kind == 'done')
-                        done |= {cell} if kind == 'done' else set()
-                        bar.update(max(0.0, value - share[cell]) * effort[cell])
-                        share[cell] = max(share[cell], value)
+                        bar.hear(kind, cell, value)
+                        if cell:
+                            self._at_work(i, cell, kind == 'done')
 
     def _at_work(self, i: int, cell: str, done: bool) -> None:
         """Note what a worker is at, or has done."""
@@ -148,8 +173,17 @@ class Crew:
 def _work(module: str, *args: Any) -> None:
     # Ctrl-C reaches the whole process group: the parent hears it and ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.unraisablehook = end_again
     importlib.import_module(module).work(*args)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+
+
+def end_again(lost: Any) -> None:
+    """For `sys.unraisablehook`: if SIGTERM came while a finalizer ran, which loses exceptions, send it again."""
+    if issubclass(lost.exc_type, SystemExit):
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _out_of_memory_kills() -> int:

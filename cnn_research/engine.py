@@ -14,10 +14,11 @@ from jax.typing import ArrayLike
 from cnn_research import cost, images, models, sharing
 from cnn_research.problem import Array, Arrays, Examples, Program, Setting
 
-# For programs that run once in a while: on a CPU, machine code that is made in a third of the time.
-_ONCE = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
 # What a seed is folded with before use, so that initial weights, data order, positions and the rest are independent draws.
 INIT, ORDER, PLACE, EMBED, SHIFT, FLIP = range(6)
+OWN = ('draw', 'scale')  # what every seed has of its own in `Arrays`
+# The axis of seeds in the arguments of `chunk` after the program, for several seeds in one call.
+CHUNK_AXES: Any = (None, 0, 0, Arrays(*(0 if name in OWN else None for name in Arrays._fields)), 0, 0, None, None)  # type: ignore[arg-type]
 
 
 class State(flax.struct.PyTreeNode):
@@ -62,13 +63,21 @@ class Programs(NamedTuple):
     logits: Callable[..., jax.Array]
 
 
+def once() -> dict[str, int] | None:
+    """For programs that run once in a while: on a CPU, machine code that is made in a third of the time.
+
+    (Not a constant: to ask for the backend is to start it, and processes that train together must have joined before.)
+    """
+    return {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+
+
 @functools.cache
 def programs(program: Program) -> Programs:
     """Compile-once functions: seeds, epochs, training set sizes, learning rates and their schedules are arguments, and compile nothing."""
     bind = functools.partial
     return Programs(
-        init=jax.jit(bind(init, program), compiler_options=_ONCE),
-        order=jax.jit(bind(epoch_order, program), compiler_options=_ONCE),
+        init=jax.jit(bind(init, program), compiler_options=once()),
+        order=jax.jit(bind(epoch_order, program), compiler_options=once()),
         chunk=jax.jit(bind(chunk, program), donate_argnums=(1,)),
         evaluate=jax.jit(bind(evaluate, program)),
         logits=jax.jit(bind(logits, program)),
@@ -79,15 +88,13 @@ def programs(program: Program) -> Programs:
 def together(program: Program) -> Programs:
     """`programs` for several seeds in one: seeds [S], states, orders and metrics have them as their first axis.
 
-    So have `draw` and `scale` of the arrays; all else is common. `evaluate` and `logits` are those of one seed.
+    So have `OWN` of the arrays; all else is common. `evaluate` and `logits` are those of one seed.
     """
-    own: Any = {'draw': 0, 'scale': 0}
-    data = Arrays(**{name: own.get(name) for name in Arrays._fields})
     init_, order, steps = (functools.partial(function, program) for function in (init, epoch_order, chunk))
     return programs(program)._replace(
-        init=jax.jit(jax.vmap(init_), compiler_options=_ONCE),
-        order=jax.jit(jax.vmap(order, (None, 0, None)), compiler_options=_ONCE),
-        chunk=jax.jit(jax.vmap(steps, (None, 0, 0, data, 0, 0, None, None)), donate_argnums=(1,)),
+        init=jax.jit(jax.vmap(init_), compiler_options=once()),
+        order=jax.jit(jax.vmap(order, (None, 0, None)), compiler_options=once()),
+        chunk=jax.jit(jax.vmap(steps, CHUNK_AXES), donate_argnums=(1,)),
     )
 
 
@@ -171,22 +178,22 @@ def pixels(scale: Array, raw: Array) -> jax.Array:
     return jnp.asarray(raw, jnp.float32) * scale
 
 
-def drawn(program: Program, data: Arrays, chosen: jax.Array, seed: jax.Array, step: jax.Array) -> jax.Array:
-    """The training images [B, H, W, C], uint8, of numbers `chosen` [B] in the pool, as they stand in this step.
+def drawn(program: Program, data: Arrays, raw: jax.Array, seed: jax.Array, step: jax.Array) -> jax.Array:
+    """The training images [B, H, W, C], uint8, that the raw ones [B, h, w, C] make in this step.
 
     Half of them are mirrored if `flip`, each is put at one of the positions, and moved by up to `shift` pixels along both axes. A pure
     function of (seed, step): every image draws its own place and move, uniform over all of them.
     """
-    raw, number, corners = data.pool.images[chosen], len(chosen), None
+    number, corners = len(raw), None
     if program.flip:
         raw = images.mirror(raw, jax.random.bernoulli(at_step(seed, FLIP, step), shape=(number,)))
     if data.positions is not None:
         corners = data.positions[jax.random.randint(at_step(seed, PLACE, step), (number,), 0, len(data.positions))]
-    raw = placed(program, raw, corners)
+    raw = jnp.asarray(placed(program, raw, corners))
     if program.shift:
         by = jax.random.randint(at_step(seed, SHIFT, step), (number, 2), -program.shift, program.shift + 1)
-        raw = images.shift(jnp.asarray(raw), by, program.shift)
-    return jnp.asarray(raw)
+        raw = images.shift(raw, by, program.shift)
+    return raw
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
@@ -254,16 +261,25 @@ def chunk(
     order: jax.Array,
     first: jax.Array,
     count: jax.Array,
+    spread: Callable[[jax.Array], jax.Array] = lambda chosen: chosen,
 ) -> tuple[State, Metrics]:
-    """`count` steps of an epoch from its step `first` on, added to the sums so far. Any chunking gives the same bits, sums included."""
-    size = program.batch_size
+    """`count` steps of an epoch from its step `first` on, added to the sums so far. Any chunking gives the same bits, sums included.
+
+    The images are those of `order` in the pool, or, where that holds batches [K, B, ...], the first `count` of those. spread: puts the
+    numbers [B] of a batch's images where its parts are to be computed.
+    """
+    size, streamed = program.batch_size, data.pool.images.ndim > 4
 
     def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
-        passed, batch = jnp.divmod(first + i, setting.train_size // size)
-        chosen = data.draw[jax.lax.dynamic_slice_in_dim(order, passed * program.ordered + batch * size, size)]
-        x = pixels(data.scale, drawn(program, data, chosen, seed, state.step))
-        state, metrics = step(program, setting, state, x, data.pool.labels[chosen])
+        if streamed:
+            raw, labels = (jax.lax.dynamic_index_in_dim(each, i, keepdims=False) for each in (data.pool.images, data.pool.labels))
+        else:
+            passed, batch = jnp.divmod(first + i, setting.train_size // size)
+            chosen = spread(data.draw[jax.lax.dynamic_slice_in_dim(order, passed * program.ordered + batch * size, size)])
+            raw, labels = data.pool.images[chosen], data.pool.labels[chosen]
+        x = pixels(data.scale, drawn(program, data, raw, seed, state.step))
+        state, metrics = step(program, setting, state, x, labels)
         return state, total + metrics
 
     return jax.lax.fori_loop(0, count, body, (state, total))

@@ -66,18 +66,18 @@ class FileKeeper:
         self, folder: Path, cells: Sequence[str], config: Mapping[str, Any], every: float, asked: Asked, warn: Callable[[str], None]
     ):
         self._folder, self._what, self._every = folder, {'cells': list(cells), 'config': json.loads(json.dumps(config))}, every
-        self._asked, self._warn = asked, warn
+        self.asked, self._warn = asked, warn
         self._saved, self._took = time.monotonic(), 0.0
         self._passed, self._wrote = self._saved, 0.0
         self._writer = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
 
     def __enter__(self) -> 'FileKeeper':
-        self._asked.training = True
+        self.asked.training = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._asked.training = False
+        self.asked.training = False
         self._writer.shutdown()
 
     def resumed(self, problem: Problem, seeds: Sequence[int]) -> train.Progress | None:
@@ -94,12 +94,13 @@ class FileKeeper:
             self._warn(f'{path} is of another definition of {self._name}, or of other seeds beside it: it starts anew')
             checkpoint.remove(self._folder, self._name)
             return None
-        template = _like(problem, seeds, saved.facts)
+        template = like(problem, seeds, saved.facts)
         checkpoint.check(path, saved.leaves, _leaves(template))
         changes = ', '.join(errors.differences(saved.made_by, made_by()))
         if changes:
             self._warn(f'{self._name} goes on elsewhere than it began ({changes}): its last bits may differ')
-        return _filled(template, saved)
+        arrays = [saved.leaves[path] for path in _leaves(template)]
+        return filled(template, saved.facts, jax.tree.unflatten(jax.tree.structure(tree(template)), arrays))
 
     def passed(self, progress: train.Progress) -> None:
         """Keep the progress if it is time, or if this process was asked to.
@@ -107,14 +108,13 @@ class FileKeeper:
         Raises:
           InputError: the last progress could not be written. SystemExit: this process was asked to end.
         """
-        if self._asked.to_save or self._asked.to_end or self._due():
-            self._asked.to_save = False
+        if self.asked.to_save or self.asked.to_end or self.due():
             self.save(progress)
-        if self._asked.to_end:
-            self._finish_writing()
-            self._asked.end()
+        if self.asked.to_end:
+            self.finish()
+            self.asked.end()
 
-    def _due(self) -> bool:
+    def due(self) -> bool:
         """Whether a state that is taken only at the next chance would be in its file later than an interval after the last was taken."""
         now = time.monotonic()
         pause, self._passed = now - self._passed, now
@@ -126,30 +126,27 @@ class FileKeeper:
     def save(self, progress: train.Progress) -> None:
         """Take a copy of the progress; it is written while the training goes on. Raises InputError if the one before could not be."""
         started = time.monotonic()
-        self._finish_writing()
-        facts = {
-            'what': self._what, 'epoch': progress.epoch, 'done': progress.done, 'seconds': progress.seconds,
-            'histories': copy.deepcopy(progress.histories), 'best': progress.best is not None,
-            'relaxed': progress.problem.config.train.relax_epoch is None,
-        }  # fmt: skip
+        self.finish()
+        self.asked.to_save = False
         # Copies, for the next steps are given the memory of the state, and histories grow.
         leaves = {path: np.array(leaf) for path, leaf in _leaves(progress).items()}
         number = progress.epoch * progress.problem.steps_per_epoch + progress.done
         with files.writing(self._folder.parent):
             self._folder.mkdir(exist_ok=True)
-        self._written = self._writer.submit(self._write, number, leaves, facts)
+        self._written = self._writer.submit(self._write, number, leaves, {'what': self._what, **facts(progress)})
         self._saved, self._took = time.monotonic(), time.monotonic() - started
 
-    def _write(self, number: int, leaves: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
+    def _write(self, number: int, leaves: Mapping[str, np.ndarray], told: dict[str, Any]) -> None:
         started = time.monotonic()
-        checkpoint.save(self._folder, self._name, number, checkpoint.Saved(leaves, facts, made_by()))
+        checkpoint.save(self._folder, self._name, number, checkpoint.Saved(leaves, told, made_by()))
         self._wrote = time.monotonic() - started
 
     @property
     def _name(self) -> str:
         return self._what['cells'][0]
 
-    def _finish_writing(self) -> None:
+    def finish(self) -> None:
+        """Wait for what is being written. Raises InputError if it could not be."""
         if self._written is not None:
             with files.writing(self._folder.parent):
                 self._written.result()
@@ -176,28 +173,35 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def _like(problem: Problem, seeds: Sequence[int], facts: Mapping[str, Any]) -> train.Progress:
+def facts(progress: train.Progress) -> dict[str, Any]:
+    """What a progress holds besides arrays."""
+    return {
+        'epoch': progress.epoch, 'done': progress.done, 'seconds': progress.seconds, 'histories': copy.deepcopy(progress.histories),
+        'best': progress.best is not None, 'relaxed': progress.problem.config.train.relax_epoch is None,
+    }  # fmt: skip
+
+
+def like(problem: Problem, seeds: Sequence[int], facts: Mapping[str, Any]) -> train.Progress:
     """A progress whose arrays are shapes: what a state of these facts must hold."""
     begun = train.begin(train.freed(problem) if facts['relaxed'] else problem, seeds, shapes=True)
     return dataclasses.replace(begun, best=begun.state if facts['best'] else None)
 
 
-def _tree(progress: train.Progress) -> dict[str, Any]:
+def tree(progress: train.Progress) -> dict[str, Any]:
+    """The arrays of a progress."""
     best = {} if progress.best is None else {'best': progress.best}
     return {'state': progress.state, 'total': progress.total, **best}
 
 
 def _leaves(progress: train.Progress) -> dict[str, Any]:
     """Arrays by path, as 'state/params/stage_0/kernel'."""
-    found, _ = jax.tree_util.tree_flatten_with_path(_tree(progress))
+    found, _ = jax.tree_util.tree_flatten_with_path(tree(progress))
     return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in found}
 
 
-def _filled(template: train.Progress, saved: checkpoint.Saved) -> train.Progress:
-    """The progress that was saved."""
-    facts, structure = saved.facts, jax.tree.structure(_tree(template))
-    tree = jax.tree.unflatten(structure, [jax.numpy.asarray(saved.leaves[path]) for path in _leaves(template)])
+def filled(template: train.Progress, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> train.Progress:
+    """The progress of which these are the facts and the arrays, as of `tree`."""
     return train.Progress(
-        template.problem, tree['state'], tree['total'], facts['histories'], facts['epoch'], facts['done'], facts['seconds'],
-        tree.get('best'),
+        template.problem, arrays['state'], arrays['total'], facts['histories'], facts['epoch'], facts['done'], facts['seconds'],
+        arrays.get('best'),
     )  # fmt: skip

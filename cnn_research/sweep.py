@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from cnn_research import config, cost, crew, errors, ledger
+from cnn_research import config, cost, crew, errors, layout, ledger
 
 SAVE_EVERY = 60.0  # seconds between savings of a training's progress, unless asked otherwise
 PURPOSES = ('main', 'tune', 'own_rate')
@@ -27,11 +27,21 @@ class Source(NamedTuple):
 
 
 class How(NamedTuple):
-    """How cells are run, which changes no result: processes, whether failed cells are tried again, seconds between savings of progress."""
+    """How cells are run, which changes no result but for rounding.
+
+    Processes, whether failed cells are tried again, seconds between savings of progress, and how many devices a worker's trainings
+    use (None: on a CPU one; elsewhere all, for seeds first); in_step: whether this is one of several processes of `hosts.py`, which train
+    themselves instead of starting workers; profile: whether a few steps of each arm's first training are traced; together: at most so
+    many seeds of an arm train in one program, so that there is something for everyone who shares the cells (None: as many as fit).
+    """
 
     workers: int
     retry: bool = False
     save_every: float = SAVE_EVERY
+    parallel: layout.Wish | None = None
+    in_step: bool = False
+    profile: bool = False
+    together: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +109,11 @@ def run(
       InputError: a worker met bad input (a full disk, say). WorkerError: workers died. KeyboardInterrupt: after the workers have ended.
       ValueError: outside the main thread, which alone hears signals.
     """
+    if how.in_step:
+        from cnn_research import in_step  # jax
+
+        in_step.run(book, experiment, cells, source, how)
+        return
     book.ask([{'cell': cell.name, 'arm': cell.arm, 'effort': cell.effort} for cell in cells])
     workers = min(how.workers, len(missing(book, cells, None, how.retry)))
     memory = cost.memory() // workers if workers > 1 else None
@@ -107,8 +122,8 @@ def run(
         book.tidy()
         return
     own = shares(todo, workers)
-    with one_thread_each() if on_cpu() else contextlib.nullcontext():
-        team = crew.Crew(module, [(str(book.folder), experiment, mine, source, before, memory, how.save_every) for mine in own])
+    with one_thread_each() if on_cpu() and how.parallel is None else contextlib.nullcontext():
+        team = crew.Crew(module, [(str(book.folder), experiment, mine, source, before, memory, how) for mine in own])
         try:
             team.watch(book, {cell.name: cell.effort for cell in todo})
         finally:
@@ -141,16 +156,40 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+def devices() -> int:
+    """How many devices jax has here, found out without taking them: an accelerator serves one process at a time.
+
+    Raises:
+      InputError: jax cannot be started.
+    """
+    jax = sys.modules.get('jax')
+    if jax is not None and jax.distributed.is_initialized():
+        return jax.device_count()
+    return int(_asked('jax.device_count()'))
+
+
+def _asked(what: str) -> str:
+    """What jax says in a process of its own."""
+    found = subprocess.run([sys.executable, '-c', f'import jax; print({what})'], capture_output=True, text=True)
+    if found.returncode or not found.stdout.strip():
+        why = (found.stderr.strip().splitlines() or ['it said nothing'])[-1]
+        raise errors.InputError(f'jax does not start here, so that its devices are not known: {why}')
+    return found.stdout.strip().splitlines()[-1]
+
+
 def on_cpu() -> bool:
-    """Whether jax will compute on the CPU, found out without importing it here where it has no accelerator plugin."""
+    """Whether jax will compute on the CPU, found out without importing it here where it has no accelerator plugin.
+
+    Raises:
+      InputError: jax cannot be started.
+    """
     asked = os.environ.get('JAX_PLATFORMS', '')
     if asked:
         return asked.split(',')[0] == 'cpu'
     plugins = ('jax_plugins', 'libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin')
     if not any(importlib.util.find_spec(name) for name in plugins):
         return True
-    probe = [sys.executable, '-c', 'import jax; print(jax.default_backend())']
-    return subprocess.run(probe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip() in ('cpu', '')
+    return _asked('jax.default_backend()') == 'cpu'
 
 
 @contextlib.contextmanager

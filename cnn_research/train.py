@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from cnn_research import cost, embedding, engine
+from cnn_research import batches, embedding, engine, feeds, hosts, mesh
 from cnn_research.engine import Metrics, State
+from cnn_research.pace import Pace, Trace
 from cnn_research.problem import Array, Arrays, Examples, Problem
 
-_CHUNK_SECONDS = 1.0  # how long one compiled call should last: progress stays live, dispatch costs nothing
-_FIRST_STEPS = 4  # of a call that compiles, whose time says nothing
 _EVALUATION_BATCH = 256
 _MEMORY_SHARE = 0.8  # of the device, for seeds that train together; scores and the allocator need some too
 
@@ -34,15 +34,15 @@ class Fit(NamedTuple):
 def score(problem: Problem, state: State, scale: Array, examples: Examples) -> dict[str, float]:
     """Mean loss and accuracy of a state on examples, each counted exactly once: what fills up the last batch is masked.
 
-    All splits go through one compiled program, a batch at a time; the sums are kept in float64.
+    All splits go through one compiled program, a batch at a time; the sums are kept in float64. All devices of the state's mesh take part.
     """
-    number, size = len(examples.labels), _EVALUATION_BATCH
+    number, on = len(examples.labels), mesh.of(state)
+    size = math.ceil(_EVALUATION_BATCH / mesh.readers(on)) * mesh.readers(on)
     total = Metrics(np.zeros(()), np.zeros((), np.int64), np.zeros((), np.int64))
-    for first in range(0, number, size):
-        # Rows past the end repeat the last one: any row will do, for it weighs nothing.
-        rows = np.minimum(np.arange(first, first + size), number - 1)
-        batch = jax.tree.map(lambda a, rows=rows: a[rows], examples)
-        weights = (np.arange(first, first + size) < number).astype(np.int32)
+    numbers = np.arange(math.ceil(number / size) * size).reshape(-1, size)
+    # Rows past the end repeat the last one: any row will do, for it weighs nothing.
+    for own, batch in zip(numbers, batches.of(examples, np.minimum(numbers, number - 1))):
+        batch, weights = mesh.rows(on, (batch, (own < number).astype(np.int32)))
         total += jax.device_get(engine.programs(problem.program).evaluate(state.params, state.batch_stats, scale, batch, weights))
     return total.means()
 
@@ -57,10 +57,10 @@ def freed(problem: Problem) -> Problem:
 def relax(problem: Problem, state: State, seed: int) -> tuple[Problem, State]:
     """The same network with the sharing that `relax_to` names, free to leave it: same outputs, a new optimizer, the schedule goes on."""
     c = problem.config
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    variables = mesh.fetch({'params': state.params, 'batch_stats': state.batch_stats})
     key = engine.key(jnp.uint32(seed), engine.EMBED)
     _, embedded = embedding.embed_model(c.model, variables, problem.image, c.train.relax_to, key)
-    problem = freed(problem)
+    embedded, problem = hosts.of_first(embedded), freed(problem)  # processors of several kinds might round otherwise
     opt_state = engine.fresh(problem.program, embedded['params'])
     return problem, state.replace(params=embedded['params'], opt_state=opt_state)
 
@@ -72,7 +72,7 @@ def divergence(state: State) -> dict[str, Any]:
         f'{part}/{jax.tree_util.keystr(path, simple=True, separator="/")}'
         for part in ('params', 'batch_stats')
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part))
-        if not np.isfinite(np.asarray(leaf, np.float64)).all()
+        if not np.isfinite(np.asarray(mesh.fetch(leaf), np.float64)).all()
     )
     return {'diverged_at': int(state.diverged) or int(state.step), 'diverged_in': next(broken, 'loss')}
 
@@ -94,7 +94,7 @@ class Progress:
     seconds: float = 0.0  # that the epoch has taken so far
     best: State | None = None
     ended: bool = False
-    pace: '_Pace' = dataclasses.field(default_factory=lambda: _Pace())
+    pace: Pace = dataclasses.field(default_factory=Pace)
 
 
 class Keeper(Protocol):
@@ -109,16 +109,21 @@ class Keeper(Protocol):
         ...
 
 
-def begin(problem: Problem, seeds: Sequence[int], shapes: bool = False) -> Progress:
+def begin(problem: Problem, seeds: Sequence[int], on: Mesh | None = None, shapes: bool = False) -> Progress:
     """Before the first step. With `shapes`, arrays of the state are shapes alone."""
-    compiled = engine.together if len(seeds) > 1 else engine.programs
-    init, seeds_ = compiled(problem.program).init, _stack([np.uint32(seed) for seed in seeds])
+    init, seeds_ = _programs(problem, len(seeds), on).init, mesh.stack([np.uint32(seed) for seed in seeds])
     state = jax.eval_shape(init, seeds_) if shapes else init(seeds_)
     return Progress(problem, state, _nothing(len(seeds)), [[] for _ in seeds])
 
 
+def _programs(problem: Problem, seeds: int, on: Mesh | None) -> engine.Programs:
+    if on is not None:
+        return mesh.programs(problem.program, on, seeds > 1)
+    return (engine.together if seeds > 1 else engine.programs)(problem.program)
+
+
 def _nothing(seeds: int) -> Metrics:
-    return _stack([engine.NOTHING] * seeds)
+    return mesh.stack([engine.NOTHING] * seeds)
 
 
 def fit(
@@ -128,13 +133,14 @@ def fit(
     on_progress: Callable[[float], None] = lambda share: None,
     watch: Watch = lambda problem, state, data: {},
     keeper: Keeper | None = None,
+    on: Mesh | None = None,
 ) -> Fit:
     """Train from scratch. `on_progress` hears the share done, in [0, 1], about once a second. Ends early when the loss is not finite.
 
     `watch` is called after every epoch; what it returns is added to the epoch's entry in the history. With a `keeper`, training goes on
-    from where it was last kept, to the same bits.
+    from where it was last kept, to the same bits. on: the devices that take part, see `mesh.make` (None: the first alone).
     """
-    return fit_together(problem, [data], [seed], on_progress, watch, keeper)[0]
+    return fit_together(problem, [data], [seed], on_progress, watch, keeper, on)[0]
 
 
 def fit_together(
@@ -144,46 +150,60 @@ def fit_together(
     on_progress: Callable[[float], None] = lambda share: None,
     watch: Watch = lambda problem, state, data: {},
     keeper: Keeper | None = None,
+    on: Mesh | None = None,
+    profile: str | None = None,
 ) -> list[Fit]:
     """`fit` for several seeds in one program, each on its own arrays of the problem: what every one would be alone, but for rounding.
 
-    `seconds` of the history are a seed's share of the time.
+    `seconds` of the history are a seed's share of the time. profile: a folder, which gets the trace of a few steps (`jax.profiler`).
 
     Raises:
       ValueError: several seeds with patience, which would end at different epochs.
     """
     if problem.config.train.patience is not None and len(seeds) > 1:
         raise ValueError('seeds with patience are trained one by one')
-    run = (keeper.resumed(problem, seeds) if keeper else None) or begin(problem, seeds)
-    resident, epochs = _resident(data), problem.config.train.epochs
+    run = (keeper.resumed(problem, seeds) if keeper else None) or begin(problem, seeds, on)
+    run.state, run.best = (mesh.place(on, state, len(seeds) > 1) for state in (run.state, run.best))
+    feed, epochs, trace = feeds.feed(data, on), problem.config.train.epochs, Trace(profile)
 
     def passed(run: Progress) -> None:
         on_progress((run.epoch + run.done / run.problem.steps_per_epoch) / epochs)
+        trace.passed(run.pace)
         if keeper:
             keeper.passed(run)
 
-    while run.epoch < epochs and not run.ended:
-        if run.epoch == run.problem.config.train.relax_epoch:
-            relaxed = [relax(run.problem, one, seed) for one, seed in zip(_apart(run.state, len(seeds)), seeds)]
-            run.problem, run.state, run.pace = relaxed[0][0], _stack([one for _, one in relaxed]), _Pace()
-        _steps(run, resident, seeds, passed)
-        _end_epoch(run, data, watch)
+    with trace:
+        while run.epoch < epochs and not run.ended:
+            if run.epoch == run.problem.config.train.relax_epoch:
+                _relax_all(run, seeds, on)
+            _steps(run, feed, seeds, passed, on)
+            _end_epoch(run, data, watch)
     if run.best is not None:
         return [Fit(run.problem, run.best, run.histories[0], False)]
-    states = _apart(run.state, len(seeds))
+    states = mesh.apart(run.state, len(seeds))
+    if on is not None and len(seeds) > 1:  # side by side they fit on the devices, one beside the other they need not
+        states = map(mesh.fetch, states)
     return [Fit(run.problem, one, history, _diverged(history)) for one, history in zip(states, run.histories)]
 
 
-def _steps(run: Progress, resident: Arrays, seeds: Sequence[int], passed: Callable[[Progress], None]) -> None:
+def _relax_all(run: Progress, seeds: Sequence[int], on: Mesh | None) -> None:
+    """`relax` of every seed."""
+    relaxed = [relax(run.problem, one, seed) for one, seed in zip(mesh.apart(run.state, len(seeds)), seeds)]
+    run.problem, run.pace = relaxed[0][0], Pace()
+    run.state = mesh.place(on, mesh.stack([state for _, state in relaxed]), len(seeds) > 1)
+
+
+def _steps(run: Progress, feed: feeds.Feed, seeds: Sequence[int], passed: Callable[[Progress], None], on: Mesh | None) -> None:
     """What is left of the epoch's steps, in chunks."""
-    p = (engine.together if len(seeds) > 1 else engine.programs)(run.problem.program)
-    setting, seeds_ = run.problem.setting, _stack([np.uint32(seed) for seed in seeds])
+    p = _programs(run.problem, len(seeds), on)
+    setting, seeds_ = run.problem.setting, mesh.stack([np.uint32(seed) for seed in seeds])
     order = p.order(setting, seeds_, np.int32(run.epoch))
+    feed.begin(run.problem, order, run.done)
     while run.done < run.problem.steps_per_epoch and np.isfinite(run.total.loss).any():
         started = time.perf_counter()
-        count = run.pace.next(run.problem.steps_per_epoch - run.done)
-        run.state, total = p.chunk(setting, run.state, run.total, resident, seeds_, order, np.int32(run.done), np.int32(count))
-        run.total = jax.device_get(total)
+        count = hosts.agreed(min(run.pace.next(run.problem.steps_per_epoch - run.done), feed.most))
+        run.state, total = p.chunk(setting, run.state, run.total, feed.next(count), seeds_, order, np.int32(run.done), np.int32(count))
+        run.total = mesh.fetch(total)
         run.done += count
         run.seconds += time.perf_counter() - started
         run.pace.finished(count)
@@ -195,7 +215,8 @@ def _end_epoch(run: Progress, data: Sequence[Arrays], watch: Watch) -> None:
     started = time.perf_counter()
     number, finite = len(run.histories), np.isfinite(run.total.loss).any()
     sums = [Metrics(*each) for each in zip(*(np.atleast_1d(a) for a in run.total))]
-    entries = [_entry(run.problem, *own, watch) for own in zip(_apart(run.state, number), data, sums)]
+    scored = run.state if number == 1 else run.state.replace(opt_state=())
+    entries = [_entry(run.problem, *own, watch) for own in zip(mesh.apart(scored, number), data, sums)]
     seconds = (run.seconds + time.perf_counter() - started) / number
     for entry, history in zip(entries, run.histories):
         if not history or history[-1]['train_loss'] is not None:
@@ -212,13 +233,12 @@ def _end_epoch(run: Progress, data: Sequence[Arrays], watch: Watch) -> None:
 
 
 def at_once(problem: Problem, data: Arrays) -> int:
-    """How many seeds of the problem fit into the memory of the device, at least one: by what the compiler says that one of them takes."""
+    """How many seeds of the problem fit into the memory of a device, at least one: by what the compiler says that one of them takes."""
     problems = {problem, freed(problem)} if problem.config.train.relax_epoch is not None else {problem}
-    shapes = jax.eval_shape(lambda: _resident([data]))
+    shapes = jax.eval_shape(lambda: feeds.resident([data]))
     images = _bytes(shapes.pool)
     each = max(_bytes_of_one(one, shapes) for one in problems) - images
-    memory = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit') or cost.memory()
-    return max(1, int((_MEMORY_SHARE * memory - images) // each))
+    return max(1, int((_MEMORY_SHARE * hosts.device_memory() - images) // each))
 
 
 def _bytes_of_one(problem: Problem, shapes: Arrays) -> int:
@@ -232,33 +252,6 @@ def _bytes_of_one(problem: Problem, shapes: Arrays) -> int:
 
 def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _resident(data: Sequence[Arrays]) -> Arrays:
-    """What is held on the device: the images once, draw and scale of every seed."""
-    return jax.tree.map(
-        jnp.asarray,
-        Arrays(
-            pool=data[0].pool,
-            draw=_stack([arrays.draw for arrays in data]),
-            train=None,
-            validation=None,
-            test=None,
-            unseen=None,
-            positions=data[0].positions,
-            scale=_stack([arrays.scale for arrays in data]),
-        ),
-    )
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    """Trees of several seeds as one whose leaves have the seeds as their first axis; one alone stays as it is."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if len(trees) > 1 else trees[0]
-
-
-def _apart(tree: Any, number: int) -> list[Any]:
-    """The inverse of `_stack`."""
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(number)] if number > 1 else [tree]
 
 
 def _entry(problem: Problem, state: State, data: Arrays, sums: Metrics, watch: Watch) -> dict[str, Any]:
@@ -284,21 +277,3 @@ def _diverged(history: Sequence[dict[str, Any]]) -> bool:
 
 def _named(split: str, means: dict[str, float] | None) -> dict[str, float | None]:
     return {f'{split}_{name}': means[name] if means else None for name in ('loss', 'accuracy')}
-
-
-class _Pace:
-    """How many steps the next compiled call should hold: about a second's worth, as measured so far."""
-
-    def __init__(self):
-        self.per_step = math.inf
-        self.warm = False
-        self.started = 0.0
-
-    def next(self, left: int) -> int:
-        self.started = time.perf_counter()
-        return max(1, min(left, int(_CHUNK_SECONDS / self.per_step) if self.per_step < math.inf else _FIRST_STEPS))
-
-    def finished(self, count: int) -> None:
-        if self.warm:
-            self.per_step = (time.perf_counter() - self.started) / count
-        self.warm = True

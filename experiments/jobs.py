@@ -53,24 +53,24 @@ class Cell:
 
 
 def work(
-    news: Any, folder: str, experiment: str, cells: list[Cell], source: Any, before: dict[str, Any], memory: int | None, save_every: float
+    news: Any, folder: str, experiment: str, cells: list[Cell], source: Any, before: dict[str, Any], memory: int | None, how: Any
 ) -> None:
     """What a worker process of a sweep does with such cells. They are short: nothing is saved of one that has not ended."""
-    from cnn_research import keeping, worker
+    from cnn_research import keeping, ledger, worker
 
     def run(team: list[Cell], heard: Callable[[float], None], doom: str | None) -> Iterator[tuple[dict[str, Any], list, dict]]:
         yield done(experiment, team[0], source, heard, doom), [], {}
 
     asked = keeping.Asked()
     asked.listen()
-    worker.share(folder, [[cell] for cell in cells], run, news, before, asked)
+    worker.share(ledger.Ledger(folder), [[cell] for cell in cells], run, news, before, asked)
 
 
 def done(experiment: str, cell: Cell, source: Any, on_progress: Callable[[float], None], doom: str | None = None) -> dict[str, Any]:
     """The row of a job, or that of the error which ended it. doom: why it must fail at once, if it must."""
     import jax
 
-    from cnn_research import errors, worker
+    from cnn_research import errors, trainings
 
     started = time.perf_counter()
     row = {'experiment': experiment, 'cell': cell.name, 'seed': 0, 'purpose': cell.purpose, 'config': cell.config.to_json()}
@@ -79,5 +79,5 @@ def done(experiment: str, cell: Cell, source: Any, on_progress: Callable[[float]
             raise errors.WorkerError(doom)
         row |= {'status': 'ok', **cell.config.run(source, on_progress)}
     except Exception as e:  # anything a training can raise, out of memory included: the other jobs go on
-        row |= worker.failure(e, cell.need)
+        row |= trainings.failure(e, cell.need)
     return row | {'jax': jax.__version__, 'device': jax.devices()[0].device_kind, 'seconds': time.perf_counter() - started}

@@ -134,7 +134,7 @@ def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, in
     import jax.numpy as jnp
     import numpy as np
 
-    from cnn_research import engine, problem, train
+    from cnn_research import engine, feeds, problem
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
     for _ in timed:
@@ -144,7 +144,7 @@ def _measure(pipe: Any, model: config.ModelConfig, timed: Sequence[tuple[int, in
         random = np.random.default_rng(0)
         pool = problem.Examples(random.integers(0, 256, (BATCH, height, width, 1), np.uint8), np.zeros(BATCH, np.int32), None)
         scale = np.full(1, 1 / 255, np.float32)
-        data = train._resident([problem.Arrays(pool, np.arange(BATCH, dtype=np.int32), pool, pool, pool, None, None, scale)])
+        data = feeds.resident([problem.Arrays(pool, np.arange(BATCH, dtype=np.int32), pool, pool, pool, None, None, scale)])
         p, seed = engine.programs(posed.program), np.uint32(0)
         order = p.order(posed.setting, seed, np.int32(0))
         # all zero: to draw hundreds of millions of weights takes longer than the steps, and what they are does not change the time

@@ -6,6 +6,7 @@ import tempfile
 import jax
 import pytest
 
+jax.config.update('jax_num_cpu_devices', 8)  # for meshes; everything else uses the first
 # The programs that workers keep on disk must not fill the user's own cache; all tests of a run share one folder.
 if 'PYTEST_XDIST_WORKER' not in os.environ:
     _folder = tempfile.TemporaryDirectory(prefix='cnn_research-tests-')

@@ -154,14 +154,15 @@ def test_a_run_shrunk(experiment, arms, files, words, tmp_path, capsys):
 @pytest.mark.slow
 def test_image_size_times_steps_and_refuses_what_does_not_fit(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sizes, 'STEPS', 2)
-    monkeypatch.setattr(image_size, 'TIMED', ((16, 16), (4096, 4096)))
-    arms = ','.join(f'{network}_{kind}_16' for network in image_size.NETWORKS for kind in image_size.KINDS)
+    monkeypatch.setattr(image_size, 'TIMED', ((16, 16), (256, 256)))
+    monkeypatch.setattr(image_size, 'NETWORKS', {name: image_size.NETWORKS[name] for name in ('dense', 'conv_gmp')})
+    arms = ','.join(f'{network}_canvas_16' for network in image_size.NETWORKS)
     args = (f'--arms={arms}', '--seeds=1', '--epochs=1', '--train_size=100', f'--workdir={tmp_path}')
     assert run(image_size, *args) == 0
     points = json.loads((tmp_path / 'steps.json').read_text())['points']
     assert [(p['network'], p['status']) for p in points if p['height'] == 16] == [(name, 'ok') for name in image_size.NETWORKS]
-    refused = [p for p in points if p['network'] == 'dense' and p['height'] == 4096]
-    assert [p['status'] for p in refused] == ['refused'] and refused[0]['predicted_bytes'] > 10**15
+    refused = [p for p in points if p['network'] == 'dense' and p['height'] == 256]
+    assert [p['status'] for p in refused] == ['refused'] and refused[0]['predicted_bytes'] > 10**11
     out = capsys.readouterr().out
     assert 'a training step' in out and 'refused' in out
     for name in ('cost_of_a_training_step', 'accuracy_by_size'):

@@ -125,3 +125,21 @@ def test_what_does_not_fit_is_refused_with_what_to_do():
 )
 def test_bytes_are_said_with_three_digits(count, text):
     assert cost.human_bytes(count) == text
+
+
+def test_memory_is_what_control_groups_allow(tmp_path):
+    groups, mounted = tmp_path / 'cgroup', tmp_path / 'mounted'
+    assert cost._group_limits(groups, mounted) == [2**63]  # not on Linux
+    (mounted / 'memory/slurm/job').mkdir(parents=True)
+    (mounted / 'one/two').mkdir(parents=True)
+    (mounted / 'memory/slurm/job/memory.limit_in_bytes').write_text('5000\n')
+    (mounted / 'memory/memory.limit_in_bytes').write_text('7000\n')
+    (mounted / 'one/two/memory.max').write_text('max\n')
+    (mounted / 'one/memory.max').write_text('3000\n')
+    for text, least in (
+        ('4:memory:/slurm/job\n3:cpu:/slurm/job\n', 5000),
+        ('0::/one/two\n', 3000),
+        ('4:memory:/seen/from/outside\n', 7000),
+    ):
+        groups.write_text(text)
+        assert min(cost._group_limits(groups, mounted)) == least

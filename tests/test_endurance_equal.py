@@ -11,7 +11,7 @@ from test_keeping import KINDS, checkpoint_leaves, keeper, of_kind
 from test_sweep import bits, finish, start
 from test_train import noise, posed
 
-from cnn_research import checkpoint, errors, keeping, train
+from cnn_research import checkpoint, errors, keeping, pace, train
 
 
 def others(leaf):
@@ -74,7 +74,7 @@ def test_chunks_of_any_size_change_no_bit(monkeypatch, record_property):
         p, arrays, _ = posed(of_kind(kind), noise())
         ends = []
         for seconds in sizes:
-            monkeypatch.setattr(train, '_CHUNK_SECONDS', seconds)
+            monkeypatch.setattr(pace, '_CHUNK_SECONDS', seconds)
             ends.append(checkpoint_leaves(train.fit(p, arrays, 3).state))
         differing += sum(end != ends[0] for end in ends)
     record_property('figure', f'{len(KINDS)} kinds of trainings in chunks of {len(sizes)} lengths: {differing} differ in any bit')

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from PIL import Image
 from test_sharing import geometries
 
-from cnn_research import errors, filters, ops, sweep, worker
+from cnn_research import errors, filters, ops, sweep, trainings
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.data import load
 from cnn_research.geometry import Geometry
@@ -115,7 +115,7 @@ def test_frames_show_the_window_and_as_much_of_the_map():
 def finished(book, name, c):
     """Record a cell of a network on digits that was hardly trained."""
     with book.claim(f'{name}-seed0'):
-        book.record(*worker.run_cell('e', sweep.Cell(name, 0, c, 1), load('digits')))
+        book.record(*trainings.run_cell('e', sweep.Cell(name, 0, c, 1), load('digits')))
 
 
 @pytest.mark.slow

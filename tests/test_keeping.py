@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_train import BASE, PLACED, SMALL, noise, posed, same_bits
 
-from cnn_research import checkpoint, errors, keeping, schemes, train
+from cnn_research import checkpoint, errors, feeds, keeping, pace, schemes, train
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 
 TWENTY = TrainConfig(epochs=4, batch_size=16)  # of 80 images: 20 steps
@@ -48,7 +48,7 @@ class Copies(keeping.FileKeeper):
 
     def passed(self, progress):
         self.save(progress)
-        self._finish_writing()
+        self.finish()
         number = progress.epoch * progress.problem.steps_per_epoch + progress.done
         folder = self._folder.parent / f'at {number}'
         folder.mkdir()
@@ -71,8 +71,8 @@ def checkpoint_leaves(state):
 
 def step_by_step(monkeypatch):
     """Let every step be a chunk of its own."""
-    monkeypatch.setattr(train, '_CHUNK_SECONDS', 0)
-    monkeypatch.setattr(train, '_FIRST_STEPS', 1)
+    monkeypatch.setattr(pace, '_CHUNK_SECONDS', 0)
+    monkeypatch.setattr(pace, '_FIRST_STEPS', 1)
 
 
 def resumed_at_every_step(kind, folder, monkeypatch):
@@ -259,7 +259,7 @@ def test_what_happens_while_a_state_is_written_is_not_in_it(tmp_path, monkeypatc
     before = jax.tree.map(np.array, progress.state)
     with keeps:
         keeps.save(progress)
-        train._steps(progress, train._resident([posed()[1]]), [0], lambda run: None)
+        train._steps(progress, feeds.feed([posed()[1]], None), [0], lambda run: None, None)
         progress.histories[0].append({'epoch': 1})
         may.set()
     found = keeper(tmp_path, BASE)[0].resumed(p, [0])
@@ -291,7 +291,7 @@ def test_what_saving_a_megabyte_holds_up(tmp_path, record_property):
             started = time.perf_counter()
             keeps.save(progress)
             seconds.append(time.perf_counter() - started)
-            keeps._finish_writing()
+            keeps.finish()
     size = (tmp_path / 'a.199.checkpoint').stat().st_size
     text = f'{1e3 * statistics.median(seconds):.2f} ms (median of 200)'
     record_property('figure', f'saving {size / 1e6:.2f} MB holds a training up for {text}')

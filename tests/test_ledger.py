@@ -345,13 +345,13 @@ def test_a_full_disk_takes_back_what_was_half_written(book, full):
 
 
 def test_a_finished_cell_is_read_back_as_the_network_that_its_row_scores(book):
-    from cnn_research import trained, worker  # they import jax, which the other processes here do without
+    from cnn_research import trained, trainings  # they import jax, which the other processes here do without
 
     digits = data.load('digits')
     model = ModelConfig((3,), (3,), (2,), (1,), ('local',), norm='batch')
     cell = sweep.Cell('arm', 7, Config(model, DataConfig(train_size=64), TrainConfig(1, 16, learning_rate=0.01)), 1)
     with book.claim(cell.name):
-        book.record(*worker.run_cell('e', cell, digits))
+        book.record(*trainings.run_cell('e', cell, digits))
     read, row = trained.load_cell(book.folder, 'arm-seed7'), book.results()['arm-seed7']
     assert read.row == row and row['status'] == 'ok' and read.model.config == model
     assert (read.predict(digits.test_images) == digits.test_labels).mean() == row['test_accuracy']

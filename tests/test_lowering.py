@@ -14,7 +14,7 @@ from jax import lax
 from test_sharing import compiled, geometries
 from test_train import BASE, posed
 
-from cnn_research import data, direct, engine, frequency, lowering, ops, sweep, worker
+from cnn_research import data, direct, engine, frequency, lowering, ops, sweep, trainings
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.geometry import PADDINGS, Geometry
 
@@ -149,7 +149,7 @@ def test_experiments_find_the_same_by_every_way(monkeypatch):
     for way in ('patches', 'xla', 'blocks', 'frequency'):
         monkeypatch.setattr(lowering, 'choose', lambda *args, way=way: way)
         engine.programs.cache_clear()
-        rows = [worker.run_cell('e', sweep.Cell('arm', seed, c, 1), dataset)[0] for seed in range(3)]
+        rows = [trainings.run_cell('e', sweep.Cell('arm', seed, c, 1), dataset)[0] for seed in range(3)]
         assert {row['status'] for row in rows} == {'ok'}
         scores[way] = [row['test_accuracy'] for row in rows]
     engine.programs.cache_clear()  # none of these is to be met by another test

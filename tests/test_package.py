@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads(ROOT.joinpath('pyproject.toml').read_text('utf-8'))['project']
-FOR_EXPERIMENTS_AND_TESTS = {'absl-py', 'pytest', 'pytest-xdist', 'hypothesis', 'flit_core'}
-BEYOND_THE_LAYERS = ('tensorflow_datasets', 'array_record', 'PIL', 'sklearn', 'matplotlib', 'jinja2', 'tqdm')
+FOR_EXPERIMENTS_AND_TESTS = {'absl-py', 'pytest', 'pytest-xdist', 'hypothesis', 'flit_core', 'nbclient', 'ipykernel'}
+BEYOND_THE_LAYERS = ('tensorflow_datasets', 'array_record', 'PIL', 'sklearn', 'matplotlib', 'jinja2', 'tqdm', 'grain')
 
 
 def test_dependencies_are_those_of_the_requirements():

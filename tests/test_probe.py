@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_train import BASE, noise, posed, same_bits
 
-from cnn_research import ablation, cost, engine, errors, images, measure, models, probe, problem, sweep, train, worker
+from cnn_research import ablation, cost, engine, errors, images, measure, models, probe, problem, sweep, train, trainings
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.data import load
 from cnn_research.ledger import Ledger
@@ -52,9 +52,9 @@ def test_consistency_is_that_of_the_measure():
 
 def test_a_probed_cell_has_its_facts_in_its_row_and_another_has_not():
     for c, has in ((PROBED, True), (BASE, False)):
-        row, _, _ = worker.run_cell('e', sweep.Cell('a', 0, c, 1), noise())
+        row, _, _ = trainings.run_cell('e', sweep.Cell('a', 0, c, 1), noise())
         assert row['status'] == 'ok' and ('anywhere_accuracy' in row) == has
-    tuned, _, _ = worker.run_cell('e', sweep.Cell('a', 0, PROBED, 1, 'tune'), noise())
+    tuned, _, _ = trainings.run_cell('e', sweep.Cell('a', 0, PROBED, 1, 'tune'), noise())
     assert 'anywhere_accuracy' not in tuned
     with pytest.raises(errors.InputError, match='probe needs a canvas'):
         DataConfig(probe=True)
@@ -72,7 +72,7 @@ def test_patience_ends_training_and_keeps_the_state_of_the_lowest_validation_los
     assert [entry['validation_loss'] for entry in whole[: len(losses)]] == losses
     assert train.score(p, fit.state, arrays.scale, arrays.validation)['loss'] == losses[best]
     assert int(fit.state.step) == (best + 1) * p.steps_per_epoch
-    row, history, _ = worker.run_cell('e', sweep.Cell('a', 0, c, 1), noise())
+    row, history, _ = trainings.run_cell('e', sweep.Cell('a', 0, c, 1), noise())
     assert row['epochs'] == len(history) == len(losses)
     again = train.fit(p, arrays, 0)
     assert same_bits(again.state, fit.state)
@@ -86,8 +86,8 @@ def test_patience_is_for_one_seed_and_one_network():
     with pytest.raises(errors.InputError, match='has no patience'):
         TrainConfig(patience=2, relax_epoch=1)
     cells = [sweep.Cell('a', seed, c, 1) for seed in range(3)]
-    assert [len(team) for team in worker.teams(cells, 'gpu')] == [1, 1, 1]
-    assert [len(team) for team in worker.teams([dataclasses.replace(cell, config=BASE) for cell in cells], 'gpu')] == [3]
+    assert [len(team) for team in trainings.teams(cells, 'gpu', sweep.How(1))] == [1, 1, 1]
+    assert [len(team) for team in trainings.teams([dataclasses.replace(cell, config=BASE) for cell in cells], 'gpu', sweep.How(1))] == [3]
 
 
 def test_adadelta_is_the_one_of_its_paper_with_decay_in_the_gradient(x64):
@@ -113,7 +113,7 @@ def test_images_are_moved_on_their_canvas_not_in_their_frame():
     c = Config(ModelConfig(), DataConfig('noise', None, (9, 9), 'center'), TrainConfig(batch_size=16, shift=3))
     p, arrays, _ = posed(c)
     chosen = np.arange(16)
-    shown = np.asarray(engine.drawn(p.program, arrays, chosen, np.uint32(0), np.int32(5)))
+    shown = np.asarray(engine.drawn(p.program, arrays, arrays.pool.images[chosen], np.uint32(0), np.int32(5)))
     whole = np.asarray(images.place(arrays.pool.images[chosen], np.tile(arrays.positions, (16, 1)), (9, 9)))
     by = set()
     for image, before in zip(shown, whole):
@@ -127,7 +127,7 @@ def test_images_are_moved_on_their_canvas_not_in_their_frame():
 def test_what_the_machine_cannot_hold_is_refused_and_counted(monkeypatch):
     c = Config(ModelConfig(sharing=('dense', 'dense')), DataConfig('digits'), TrainConfig(epochs=1))
     monkeypatch.setattr(cost, 'memory', lambda: 10**6)
-    row, history, params = worker.run_cell('e', sweep.Cell('a', 0, c, 1), load('digits'))
+    row, history, params = trainings.run_cell('e', sweep.Cell('a', 0, c, 1), load('digits'))
     assert row['status'] == 'refused' and 'this machine has 1 MB' in row['error'] and not history and not params
     assert row['weights'] == cost.total(c.model, (8, 8, 1), 10).weights and row['test_accuracy'] is None
 
@@ -137,7 +137,7 @@ def test_what_was_refused_runs_where_there_is_more_memory(tmp_path, monkeypatch)
     need = cost.training_bytes(c.model, (8, 8, 1), 10, c.train)
     cell, book = sweep.Cell('a', 0, c, 1, need=need), Ledger(tmp_path)
     book.create({})
-    (result,) = worker.run_team('e', [cell], load('digits'), memory=need - 1)
+    (result,) = trainings.run_team('e', [cell], load('digits'), means=trainings.Means(memory=need - 1))
     assert result[0]['status'] == 'refused' and 'each worker has' in result[0]['error']
     with book.claim(cell.name):
         book.record(*result)
@@ -170,7 +170,7 @@ def test_an_experiment_about_its_own_data_alone_says_so():
 def test_a_task_with_a_second_test_has_it_in_its_row_by_both_names():
     model = ModelConfig((2,), (3,), (2,), (2,), ('shared',), head='gmp')
     c = Config(model, DataConfig('red_green', 100), TrainConfig(epochs=1, batch_size=50))
-    row, _, _ = worker.run_cell('e', sweep.Cell('a', 0, c, 1), load('red_green'))
+    row, _, _ = trainings.run_cell('e', sweep.Cell('a', 0, c, 1), load('red_green'))
     assert row['similar_accuracy'] == row['test_accuracy'] and row['dissimilar_accuracy'] == row['unseen_accuracy'] is not None
     placed = dataclasses.replace(c, data=DataConfig('red_green', 100, (40, 40), 'left'))
     with pytest.raises(errors.InputError, match='positions of its own'):

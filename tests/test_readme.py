@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from cnn_research import config, cost, models, schemes, sharing
-from experiments import runner, weight_sharing
+from experiments import image_size, runner, weight_sharing
 
 README = Path(__file__).parent.parent.joinpath('README.md').read_text('utf-8')
 
@@ -19,6 +19,37 @@ def snippet(word):
     """The one python block with this word."""
     (found,) = [block for block in re.findall(r'```python\n(.*?)```', README, re.DOTALL) if word in block]
     return found
+
+
+RATES = (50e9, 8 * 50e9, 30e12, 8 * 30e12, 64 * 30e12)  # of a core, eight, a GPU, eight, 64: multiplications and additions per second
+SETS = {
+    'Fashion-MNIST': ('fashion_mnist', (28, 28, 1), 10, 55_000),
+    'CIFAR-10': ('cifar10', (32, 32, 3), 10, 45_000),
+    'ImageNet at 64 x 64': ('imagenet2012@64', (64, 64, 3), 1000, 1_276_167),
+}
+
+
+def shown(seconds):
+    for name, unit in (('days', 86400), ('h', 3600), ('min', 60), ('s', 1)):
+        if seconds >= 2 * unit:
+            return f'{seconds / unit:.0f} {name}'
+    return 'under 2 s'
+
+
+def test_what_is_predicted_follows_from_the_counts():
+    for title, (name, image, classes, images) in SETS.items():
+        experiment = weight_sharing.EXPERIMENT
+        configs = experiment.resolve(
+            experiment.base(name), lambda of, image=image, classes=classes: (image, classes), list(experiment.arms)
+        )
+        work = [runner._work(c, image, classes) for c in configs.values()]
+        operations = 5 * sum(2 * 3 * macs * images * c.train.epochs for (macs, _), c in zip(work, configs.values()))
+        times = ' | '.join(shown(operations / rate) for rate in RATES)
+        assert f'| {title} | {times} | {cost.human_bytes(max(need for _, need in work))} |\n' in README
+        if name == 'fashion_mnist':
+            assert f'predicted are {operations * 3 / 5 / (2 * RATES[0]) / 60:.0f}.' in README
+    need = cost.training_bytes(image_size.NETWORKS['dense'], (224, 224, 1), 10, image_size.BASE.train)
+    assert 'Dense maps at 224 x 224 take 151 GB' in README and cost.human_bytes(need) == '151 GB'
 
 
 def test_an_arm_of_ones_own():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_train import BASE, noise, posed
 
-from cnn_research import config, engine, errors, problem, projection, sweep, train, trained, worker
+from cnn_research import config, engine, errors, problem, projection, sweep, train, trained, trainings
 from cnn_research.config import ModelConfig, TrainConfig
 from cnn_research.ledger import Ledger
 
@@ -68,7 +68,7 @@ def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_i
     book = Ledger(tmp_path)
     book.create({})
     c = freed(1, watch=True)
-    row, history, params = worker.run_cell('e', sweep.Cell('freed', 0, c, 1), noise())
+    row, history, params = trainings.run_cell('e', sweep.Cell('freed', 0, c, 1), noise())
     assert row['status'] == 'ok', row
     assert [entry['distance'] == 0 for entry in history] == [True, False, False]
     assert history[-1]['test_accuracy'] == row['test_accuracy']
@@ -77,7 +77,7 @@ def test_a_watched_cell_records_test_accuracy_and_distance_and_is_read_back_as_i
         book.record(row, history, params)
     read = trained.load_cell(tmp_path, 'freed-seed0')
     assert read.model.config == c.final_model and read.model.config.sharing == ('dense',)
-    _, tuning, _ = worker.run_cell('e', sweep.Cell('freed', 0, c, 1, 'tune'), noise())
+    _, tuning, _ = trainings.run_cell('e', sweep.Cell('freed', 0, c, 1, 'tune'), noise())
     assert not {'test_accuracy', 'distance'} & set(tuning[0])
 
 

@@ -9,7 +9,7 @@ import pytest
 from test_ledger import start
 from test_train import BASE, noise, posed
 
-from cnn_research import engine, problem, sweep, train, worker
+from cnn_research import engine, feeds, mesh, problem, sweep, train, trainings, worker
 from cnn_research.config import Config, ModelConfig, TrainConfig
 from cnn_research.keeping import Asked
 from cnn_research.ledger import Ledger
@@ -44,7 +44,7 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
     data = [wide(problem.arrays(p, noise(), seed)) for seed in SEEDS]
 
     def trained(compiled, state, data, seeds):
-        resident = train._resident(data)
+        resident = feeds.resident(data)
         nothing = wide(train._nothing(np.size(seeds)))
         for epoch in range(4):
             order = compiled.order(p.setting, seeds, np.int32(epoch))
@@ -53,9 +53,9 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
 
     several, one, seeds = engine.together(p.program), engine.programs(p.program), np.array(SEEDS, np.uint32)
     starts = [wide(one.init(seed)) for seed in seeds]
-    for got, wanted in zip(jax.tree.leaves(several.init(seeds)), jax.tree.leaves(train._stack(starts)), strict=True):
+    for got, wanted in zip(jax.tree.leaves(several.init(seeds)), jax.tree.leaves(mesh.stack(starts)), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)  # they are drawn in float32
-    together = train._apart(trained(several, train._stack(starts), data, seeds), len(SEEDS))
+    together = list(mesh.apart(trained(several, mesh.stack(starts), data, seeds), len(SEEDS)))
     for seed, begun, arrays, state in zip(seeds, starts, data, together):
         alone = trained(one, begun, [arrays], seed)
         assert int(state.step) == 20
@@ -68,10 +68,10 @@ def test_the_state_after_20_steps_is_that_of_a_run_alone(x64):
                          ids=['plain', 'relaxed'])  # fmt: skip
 def test_a_team_of_cells_has_the_rows_that_its_cells_would_have(c):
     heard = []
-    team = list(worker.run_team('e', cells(c), noise(), heard.append))
+    team = list(trainings.run_team('e', cells(c), noise(), heard.append))
     assert heard == sorted(heard) and heard[-1] == 1
     for cell, (row, history, params) in zip(cells(c), team):
-        alone, its_history, its_params = worker.run_cell('e', cell, noise())
+        alone, its_history, its_params = trainings.run_cell('e', cell, noise())
         assert row['status'] == alone['status'] == 'ok' and row['seed'] == cell.seed and row['seconds'] > 0
         for name in ('train_loss', 'validation_loss', 'test_loss', 'unseen_loss'):
             assert row[name] == pytest.approx(alone[name], rel=0.02), name  # in float32 rounding grows
@@ -99,8 +99,8 @@ def test_one_seed_that_diverges_leaves_the_others_alone():
 def test_seeds_of_an_arm_are_a_team_on_an_accelerator_and_by_themselves_on_a_cpu():
     other = dataclasses.replace(BASE, train=TrainConfig(epochs=1))
     todo = cells(BASE, (0, 1)) + cells(other, (0,), 'tune') + cells(BASE, (2,))
-    assert [[cell.seed for cell in team] for team in worker.teams(todo, 'gpu')] == [[0, 1, 2], [0]]
-    assert worker.teams(todo, 'cpu') == [[cell] for cell in todo]
+    assert [[cell.seed for cell in team] for team in trainings.teams(todo, 'gpu', sweep.How(1))] == [[0, 1, 2], [0]]
+    assert trainings.teams(todo, 'cpu', sweep.How(1)) == [[cell] for cell in todo]
 
 
 def test_a_team_that_memory_cannot_hold_runs_in_parts(monkeypatch):
@@ -108,7 +108,7 @@ def test_a_team_that_memory_cannot_hold_runs_in_parts(monkeypatch):
     monkeypatch.setattr(train, 'fit_together', lambda p, data, seeds, *more: sizes.append(len(seeds)) or fit(p, data, seeds, *more))
     monkeypatch.setattr(train, 'at_once', lambda p, data: 2)
     heard = []
-    rows = list(worker.run_team('e', cells(BASE), noise(), heard.append))
+    rows = list(trainings.run_team('e', cells(BASE), noise(), heard.append))
     assert sizes == [2, 1] and [row[0]['seed'] for row in rows] == list(SEEDS) and {row[0]['status'] for row in rows} == {'ok'}
     assert heard == sorted(heard) and heard[-1] == 1
 
@@ -118,7 +118,7 @@ def test_what_a_part_of_a_team_finished_is_kept_before_the_next_begins(monkeypat
     book.create({})
     monkeypatch.setattr(train, 'at_once', lambda p, data: 1)
     monkeypatch.setattr(train, 'fit_together', lambda *args: recorded.append(len(book.results())) or fit(*args))
-    worker._claim_and_run(book, lambda team, heard, doom: worker.run_team('e', team, noise(), heard), cells(BASE), {}, News(), Asked())
+    worker._claim_and_run(book, lambda team, heard, doom: trainings.run_team('e', team, noise(), heard), cells(BASE), {}, News(), Asked())
     assert recorded == [0, 1, 2] and len(book.results()) == 3
 
 
@@ -139,16 +139,16 @@ def test_a_team_that_fails_is_tried_in_parts_and_only_what_fails_alone_has_faile
         return fit(p, data, seeds, *more)
 
     monkeypatch.setattr(train, 'fit_together', failing)
-    rows = [row for row, _, _ in worker.run_team('e', cells(BASE), noise())]
+    rows = [row for row, _, _ in trainings.run_team('e', cells(BASE), noise())]
     assert [(row['seed'], row['status']) for row in rows] == [(3, 'ok'), (0, 'failed'), (5, 'ok')]
     assert rows[1]['error'] == 'RuntimeError: RESOURCE_EXHAUSTED: out of memory'
 
 
 def test_a_cell_that_lacked_memory_says_how_much_it_takes_and_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(train, 'fit_together', lambda *args: (_ for _ in ()).throw(MemoryError()))
-    ((row, _, _),) = worker.run_team('e', [dataclasses.replace(cells(BASE)[0], need=3_200_000_000)], noise())
+    ((row, _, _),) = trainings.run_team('e', [dataclasses.replace(cells(BASE)[0], need=3_200_000_000)], noise())
     assert row['error'] == 'MemoryError (it takes 3.2 GB at least)' and 'in run_team' in row['traceback']
-    given_up = [row for row, _, _ in worker.run_team('e', cells(BASE), noise(), doom='two worker processes died at it')]
+    given_up = [row for row, _, _ in trainings.run_team('e', cells(BASE), noise(), doom='two worker processes died at it')]
     assert [(row['status'], row['error']) for row in given_up] == [('failed', 'two worker processes died at it')] * 3
 
 
@@ -157,7 +157,7 @@ def test_a_cell_that_is_given_up_leaves_the_others_of_its_team_alone(tmp_path):
     book.create({})
     book.died([team[1].name], 'SIGSEGV')
     book.died([team[1].name], 'SIGSEGV')
-    run = functools.partial(worker.run_team, 'e', dataset=noise())
+    run = functools.partial(trainings.run_team, 'e', dataset=noise())
     worker._claim_and_run(book, lambda team, heard, doom: run(team, on_progress=heard, doom=doom), team, {}, News(), Asked())
     assert [book.results()[cell.name]['status'] for cell in team] == ['ok', 'failed', 'ok']
 
@@ -170,7 +170,7 @@ def test_memory_is_asked_of_the_compiler(monkeypatch, relax_epoch):
     state = jax.eval_shape(engine.programs(dataclasses.replace(p, config=ends_as).program).init, np.uint32(0))
     its_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     for memory, least in ((10**9, 2), (1, 1)):
-        monkeypatch.setattr(train.cost, 'memory', lambda memory=memory: memory)
+        monkeypatch.setattr(train.hosts, 'device_memory', lambda memory=memory: memory)
         assert least <= train.at_once(p, arrays) <= max(1, memory // its_bytes)
 
 
@@ -186,7 +186,7 @@ def test_what_another_process_holds_is_left_to_it_and_the_rest_of_the_team_runs(
     """)  # fmt: skip
     with holder:
         assert holder.stdout.readline() == 'True\n'
-        left = worker._claim_and_run(book, lambda team, heard, doom: worker.run_team('e', team, noise(), heard), team, {}, news, Asked())
+        left = worker._claim_and_run(book, lambda team, heard, doom: trainings.run_team('e', team, noise(), heard), team, {}, news, Asked())
         holder.stdin.write('\n')
     assert left == [team[1]] and sorted(book.results()) == ['arm-seed3', 'arm-seed5']
     assert {name for kind, name, _ in news if kind == 'done'} == {'arm-seed3', 'arm-seed5'}

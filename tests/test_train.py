@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_research import data, engine, models, problem, sweep, train, worker
+from cnn_research import data, engine, models, pace, problem, sweep, train, trainings
 from cnn_research.config import Config, DataConfig, ModelConfig, TrainConfig
 from cnn_research.data import Dataset
 
@@ -102,7 +102,7 @@ def test_a_slow_machine_finds_the_same_history(monkeypatch):
     p, arrays, _ = posed()
     fits = []
     for seconds in (0, 100):
-        monkeypatch.setattr(train, '_CHUNK_SECONDS', seconds)
+        monkeypatch.setattr(pace, '_CHUNK_SECONDS', seconds)
         fits.append([entry | {'seconds': 0} for entry in train.fit(p, arrays, 3).history])
     assert fits[0] == fits[1]
 
@@ -239,7 +239,7 @@ def test_a_training_that_diverges_says_so_and_has_no_scores(epochs):
     assert fit.diverged and len(fit.history) == min(epochs, 2)
     if epochs == 3:
         assert {v for k, v in fit.history[-1].items() if k not in ('epoch', 'seconds')} == {None}
-    row, history, params = worker.run_cell('an experiment', sweep.Cell('arm', 0, c, 1), noise())
+    row, history, params = trainings.run_cell('an experiment', sweep.Cell('arm', 0, c, 1), noise())
     assert row['status'] == 'diverged' and params == {} and row['diverged_at'] == 1 + (epochs == 3)
     assert {v for k, v in row.items() if k.endswith(('_loss', '_accuracy'))} == {None}
     assert history[-1]['validation_loss'] is None
@@ -339,7 +339,10 @@ def test_every_move_and_mirror_image_is_drawn_and_drawn_evenly():
     raw[:, 2, 3], raw[:, 3, 3] = 1, 2  # which way is up stays
     arrays = posed(augmented_by())[1]
     arrays = arrays._replace(pool=arrays.pool._replace(images=raw), positions=None)
-    shown = [np.asarray(engine.drawn(program, arrays, np.arange(900), np.uint32(0), np.int32(step)))[..., 0] for step in (0, 1)]
+    shown = [
+        np.asarray(engine.drawn(program, arrays, arrays.pool.images[np.arange(900)], np.uint32(0), np.int32(step)))[..., 0]
+        for step in (0, 1)
+    ]
     assert not np.array_equal(*shown)
     places, counts = np.unique(np.argwhere(shown[0] == 1)[:, 1:], axis=0, return_counts=True)
     # Column 3, or 2 in the mirror, each moved by up to one.
