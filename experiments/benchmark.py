@@ -59,8 +59,8 @@ to 2.6 times what they cost one by one. The whole command takes 36 minutes. (On 
 step took 0.75 and 1.08 of PyTorch's time on one and two threads, and everything 48 minutes.)
 
 Batches that are read ahead and brought to the device take a step 1.06 to 1.27 times as long as images that it holds (1 thread), 1.01 to
-1.10 times with two, where they come from memory; where every image is decoded from PNG, 1.5 to 2.6 and 1.5 to 2.9 times (second machine, the
-longer ones for the step of 8 and 16 maps, 14 ms).
+1.10 times with two, where they come from memory; where every image is decoded from PNG, 1.5 to 2.6 and 1.5 to 2.9 times (second machine,
+the longer ones for the step of 8 and 16 maps, 14 ms).
 
 What else was tried, in multiples of the time of the 3 x 3 convolution (one thread, all asked in turn, medians of 5 rounds):
 
