@@ -18,7 +18,7 @@ from collections import Counter
 import fuzz_inputs
 import pytest
 
-from cnn_research import config, data, errors, hosts, ledger, slurm, sweep
+from cnn_research import config, data, errors, hosts, keeping, ledger, slurm, sweep
 from experiments import (
     augmentation,
     benchmark,
@@ -191,6 +191,7 @@ def test_any_command_line_on_data_is_accepted_or_refused_before_a_folder_is_made
     monkeypatch.setattr(sweep, 'devices', lambda: 8)
     monkeypatch.setattr(hosts, 'start', lambda where: None)
     monkeypatch.setattr(slurm, 'check_is_here', lambda: None)
+    keeping.commit()  # asks git, once in a process
     monkeypatch.setattr(data, 'load', functools.cache(data.load))
     monkeypatch.setitem(fuzz_inputs.RIGHT, 'dataset', ['digits', 'digits/9', 'red_green', 'digits/7', 'a b', *fuzz_inputs.tasks.GENERATED])
     tally = fuzz(count, (*ON_DIGITS, sample_efficiency), place, tmp_path)
