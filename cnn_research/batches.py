@@ -1,11 +1,11 @@
 """Training images that stay off the device: their batches, read ahead, in the order in which images on the device would be drawn."""
 
-import os
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from cnn_research import cost
 from cnn_research.data.streamed import Streamed
 from cnn_research.problem import Examples
 
@@ -42,7 +42,7 @@ def read_ahead(images: Any, labels: np.ndarray, order: np.ndarray, first: int = 
     """
     import grain  # type: ignore[import-untyped]  # takes a second to import, and is needed here alone
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = cost.cores()
     batch = max(1, order.shape[1] * int(np.prod(images.shape[1:])))
     options = grain.ReadOptions(num_threads=cores, prefetch_buffer_size=max(1, min(2 * cores, _MOST // batch)))
     return iter(grain.MapDataset.source(_Source(images, labels, order[first:])).to_iter_dataset(options))

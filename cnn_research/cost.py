@@ -145,6 +145,11 @@ def _check_fits(what: str, need: int, have: int | None = None) -> None:
         raise errors.TooLargeError(f'{text}; counting is free: python -m experiments.weights')
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 _limit: int | None = None
 
 

@@ -110,14 +110,14 @@ def by_first(function: Callable[..., T], *args: Any) -> T:
             result = function(*args)
         except BaseException as e:
             raised = e
-    told = agreed(_told(raised))
+    told, result = agreed((_told(raised), result))
     if told is not None and told[0] is not None:
         raise AgreedError(*told[0]) from None
     if raised is not None:
         raise raised
     if told is not None:
         raise SystemExit(told[1])
-    return agreed(result)
+    return result
 
 
 def _told(raised: BaseException | None) -> tuple[list[str] | None, Any] | None:

@@ -153,7 +153,7 @@ def default_workers() -> int:
     """One process per core on a CPU, one in all where there is an accelerator."""
     if not on_cpu():
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return cost.cores()
 
 
 def devices() -> int:
